@@ -1,0 +1,83 @@
+"""The one schema: its defaults, its errors, its canonical text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.control.conftest import SPEC, spec
+from workers.spec import RunSpec, SpecError
+
+
+def findings(**changes: Any) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        RunSpec.parse(SPEC | changes)
+    return [str(f) for f in caught.value.findings]
+
+
+def test_a_plain_number_of_workers_is_min_and_max() -> None:
+    assert spec(workers=4) == spec(workers={"min": 4, "max": 4})
+
+
+def test_the_canonical_text_is_the_same_whatever_the_order_and_the_defaults() -> None:
+    text = spec().canonical()
+    shuffled = dict(reversed(json.loads(text).items()))
+    assert RunSpec.parse(shuffled).canonical() == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"workers": 0}, "workers.min: must be greater than or equal to 1, got 0"),
+        ({"rate": {"kind": "magic"}}, "rate.kind: must be one of constant, staleness-inverse, got 'magic'"),
+        ({"optimizer": {"kind": "sgd", "learning_rate": -1}}, "optimizer.learning_rate: must be greater than 0, got -1"),
+        ({"version": 2}, "version: 2 is newer than this TrainHub understands (1); upgrade TrainHub"),
+        ({"version": "new"}, "version: must be 1, got 'new'"),
+        ({"lerning_rate": 1}, "lerning_rate: no such field; check its spelling"),
+        ({"problem": {"kind": "digits", "model": {"kind": "cnn", "width": 0}}},
+         "problem.model.width: must be greater than or equal to 1, got 0"),
+        ({"delays": [{"kind": "factor", "factor": 0.5}]},
+         "delays.0.factor: must be greater than or equal to 1, got 0.5"),
+        ({"delays": [{"kind": "factor", "factor": 2, "workers": [9]}]},
+         "delays.0.workers names [9], but trainers are 0 to 1"),
+        ({"budget": {}}, "budget: needs at least one of passes, updates, seconds, target"),
+        ({"workers": {"min": 3, "max": 1}}, "workers: min (3) is above max (1)"),
+        ({"gate": {"kind": "sync"}}, "gate.kind: must be async, got 'sync'"),
+        ({"rate": {}}, "rate.kind: is required: it says which one is meant"),
+        ({"schedule": {"kind": "cosine"}, "budget": {"seconds": 5}},
+         "schedule.kind cosine needs budget.passes or budget.updates: the rate follows it"),
+        ({"budget": {"target": {"metric": "f1", "value": 1, "direction": "max"}}},
+         "budget.target.metric must be one of total, got 'f1'"),
+        ({"problem": {"kind": "python", "target": "no colon"}},
+         "problem.target: String should match pattern"),
+    ],
+)  # fmt: skip
+def test_it_names_the_field_and_what_it_may_be(changes: dict[str, Any], error: str) -> None:
+    assert findings(**changes)[0].startswith(error)
+
+
+def test_it_finds_everything_that_is_wrong_at_once() -> None:
+    assert len(findings(workers=0, seed=-1, batch_size="big")) == 4  # workers is min and max
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a: [", "this is not YAML: expected the node content, but found '<stream end>' in line 1, column 5"),
+        ("just words", "a spec is a mapping of fields, got str"),
+        ("- 1", "a spec is a mapping of fields, got list"),
+        ("", "a spec is a mapping of fields, got NoneType"),
+        ("a: " + "x" * 300_000, "a spec may have 256 KiB at most"),
+        ("[" * 5000, "this is not YAML: unreadable"),
+    ],
+)
+def test_it_says_what_is_wrong_with_a_text(text: str, error: str) -> None:
+    with pytest.raises(SpecError, match="^" + error.replace("(", r"\(").replace("[", r"\[")):
+        RunSpec.parse_yaml(text)
+
+
+def test_no_python_object_comes_out_of_yaml() -> None:
+    with pytest.raises(SpecError, match="this is not YAML"):
+        RunSpec.parse_yaml("name: !!python/object/apply:os.getcwd []")

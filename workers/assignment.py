@@ -1,0 +1,92 @@
+"""What a supervisor hands a child at the fork, and what the child leaves behind when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+SERVER_WORKER = -1
+"""Worker number of points that belong to the server, or to the run as a whole."""
+
+
+class Role(StrEnum):
+    SERVER = "server"
+    TRAINER = "trainer"
+    EVALUATOR = "evaluator"
+
+
+class Outcome(StrEnum):
+    COMPLETED = "completed"  # the budget is spent, or the target is reached
+    STOPPED = "stopped"  # asked to stop, and did so in order
+    FAILED = "failed"  # could not go on; `cause` says why
+    SERVER_LOST = "server-lost"  # the server's socket hung up
+
+
+class Cause(StrEnum):
+    """Why a run failed. Shown to people, and what a restart policy decides by."""
+
+    CRASHED = "crashed"  # ended without a word: a signal, an interpreter's death
+    OUT_OF_MEMORY = "oom"
+    NON_FINITE = "non-finite"
+    USER_CODE = "user-code"
+    DATA = "data"
+    SPEC = "spec"
+    SHARED_MEMORY = "shared-memory"
+    NODE_LOST = "node-lost"
+    FENCED = "fenced"
+    DEADLINE = "deadline"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One child's whole world: no database, no broker, only its run's key.
+
+    `worker` numbers trainers from 0 and is `SERVER_WORKER` for server and evaluator. `run_key` is the
+    secret every session of this epoch opens with. `restore` is a checkpoint the server starts from.
+    `shm_prefix` starts the name of every shared-memory file of this run.
+    """
+
+    run: int
+    attempt: int
+    epoch: int
+    member: int
+    role: Role
+    worker: int
+    work_dir: str
+    checkpoint_dir: str
+    endpoint: str
+    spec: str
+    shm_prefix: str
+    run_key: bytes = field(repr=False)
+    restore: str | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Last word of a child, written before it ends. Where it is missing, the child crashed."""
+
+    outcome: Outcome
+    cause: Cause | None = None
+    detail: str = ""
+    version: int | None = None
+
+    def write(self, work_dir: Path) -> None:
+        """Write `exit.json` so that a reader sees all of it or nothing."""
+        partial = work_dir / "exit.json.part"
+        partial.write_text(json.dumps(asdict(self)))
+        os.replace(partial, work_dir / "exit.json")
+
+    @classmethod
+    def read(cls, work_dir: Path) -> Exit | None:
+        """Read the last word of a child. None: it left none."""
+        try:
+            raw = json.loads((work_dir / "exit.json").read_text())
+        except FileNotFoundError:
+            return None
+        cause = Cause(raw["cause"]) if raw["cause"] else None
+        return cls(Outcome(raw["outcome"]), cause, raw["detail"], raw["version"])

@@ -1,0 +1,369 @@
+"""RunSpec: the one schema of a run, behind the form, YAML files, the REST API, the command line and the engine.
+
+Every choice is a tagged union on `kind`, so a new method is a new member here and a new file in its room, and
+nothing else learns about it. Unknown fields are refused: a misspelt option must not train in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from workers import catalog
+from workers.spec_errors import SpecError, explain
+
+VERSION = 1
+MAX_TRAINERS = 1024
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Tag = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.:/ -]+$")]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# ---------------------------------------------------------------- problem
+
+
+class DigitsCnn(Part):
+    kind: Literal["cnn"] = "cnn"
+    width: int = Field(default=16, ge=1, le=512)
+    """Channels of the first convolution; the second has twice as many."""
+
+
+class DigitsMlp(Part):
+    kind: Literal["mlp"] = "mlp"
+    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(default=[64, 64, 64], min_length=1, max_length=8)
+    batch_norm: bool = False
+
+
+class Digits(Part):
+    """scikit-learn's 1,797 handwritten digits, 8 by 8 pixels, 10 classes."""
+
+    kind: Literal["digits"]
+    model: Annotated[DigitsCnn | DigitsMlp, Field(discriminator="kind")] = DigitsCnn()
+
+
+class Ledger(Part):
+    """One coordinate per trainer, to which each of its gradients adds exactly 1: it counts what was applied."""
+
+    kind: Literal["ledger"]
+    coordinates: int = Field(default=8, ge=1, le=100_000_000)
+    compute_seconds: NotNegative = 0.0
+
+
+class Installed(Part):
+    """A problem that an installed package announces through the entry point group `trainhub.problems`."""
+
+    kind: Literal["installed"]
+    name: str = Field(min_length=1, max_length=100)
+    parameters: dict[str, Any] = {}
+
+
+class PythonTarget(Part):
+    """A problem named by its import path, `package.module:name`, importable on the nodes."""
+
+    kind: Literal["python"]
+    target: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=200)
+    parameters: dict[str, Any] = {}
+
+
+Problem = Annotated[Digits | Ledger | Installed | PythonTarget, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- optimizer and schedule
+
+
+class ParameterGroup(Part):
+    """Parameters whose name matches the regular expression; the first matching group wins."""
+
+    match: str = Field(min_length=1, max_length=200)
+    learning_rate_scale: NotNegative = 1.0
+    weight_decay: NotNegative | None = None
+    """None: the optimizer's own."""
+
+
+class Optimizer(Part):
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
+    """Batch-norm parameters and biases never decay, unless a group says so."""
+    groups: list[ParameterGroup] = Field(default=[], max_length=32)
+
+
+class Sgd(Optimizer):
+    kind: Literal["sgd"]
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_looks_ahead_by_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0; set momentum, or nesterov: false")
+        return self
+
+
+class AdamW(Optimizer):
+    kind: Literal["adamw"]
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+class Schedule(Part):
+    """The learning rate over time. Its clock is the number of gradients applied."""
+
+    warmup_passes: NotNegative = 0.0
+    """Passes over the data in which the rate rises from `warmup_from` times itself to itself."""
+    warmup_from: float = Field(default=0.1, ge=0, le=1)
+
+
+class Constant(Schedule):
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(Schedule):
+    kind: Literal["cosine"]
+    final: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate that is left at the end of the budget."""
+
+
+class Step(Schedule):
+    kind: Literal["step"]
+    at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5, 0.75], min_length=1, max_length=20)
+    """Shares of the budget after which the rate is multiplied by `factor`."""
+    factor: float = Field(default=0.1, gt=0, le=1)
+
+
+# ---------------------------------------------------------------- how asynchrony is handled
+
+
+class AsyncGate(Part):
+    """Each gradient is applied as it comes; nobody waits for anybody."""
+
+    kind: Literal["async"] = "async"
+
+
+class ConstantRate(Part):
+    """Every gradient takes a full step: plain asynchronous SGD."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class StalenessInverse(Part):
+    """A gradient d versions late takes 1/max(1, d) of a step."""
+
+    kind: Literal["staleness-inverse"]
+
+
+class NoCompensation(Part):
+    kind: Literal["none"] = "none"
+
+
+class LocalBatchNorm(Part):
+    """Trainers normalise by their own batch; the server averages what they report, for evaluation."""
+
+    kind: Literal["local"] = "local"
+    rho: float = Field(default=0.1, gt=0, le=1)
+    """Weight of a new batch statistic in the server's running aggregate."""
+
+
+class SingleDevice(Part):
+    kind: Literal["single"] = "single"
+
+
+class Blocking(Part):
+    """A trainer waits for the server's answer before its next batch."""
+
+    kind: Literal["blocking"] = "blocking"
+
+
+# ---------------------------------------------------------------- workers, budget, start, delays
+
+
+class Workers(Part):
+    min: int = Field(ge=1, le=MAX_TRAINERS)
+    max: int = Field(ge=1, le=MAX_TRAINERS)
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+        return self
+
+
+class Target(Part):
+    metric: str = Field(min_length=1, max_length=80)
+    value: float = Field(allow_inf_nan=False)
+    direction: Literal["min", "max"]
+
+
+class Budget(Part):
+    """When to stop: at whichever limit comes first."""
+
+    passes: Positive | None = None
+    updates: int | None = Field(default=None, ge=1)
+    seconds: Positive | None = None
+    target: Target | None = None
+
+    @model_validator(mode="after")
+    def _something_ends_the_run(self) -> Self:
+        if all(v is None for v in (self.passes, self.updates, self.seconds, self.target)):
+            raise ValueError("needs at least one of passes, updates, seconds, target")
+        return self
+
+
+class Fresh(Part):
+    kind: Literal["fresh"] = "fresh"
+
+
+class FromCheckpoint(Part):
+    kind: Literal["checkpoint"]
+    run: int = Field(ge=1)
+    version: int | None = Field(default=None, ge=0)
+    """None: the newest one."""
+    take: Literal["weights", "all"] = "weights"
+    """`all` goes on with optimizer, clocks and data position too."""
+
+
+class FactorDelay(Part):
+    """Each batch takes `factor` times as long as it would."""
+
+    kind: Literal["factor"]
+    factor: float = Field(ge=1, le=1000)
+    workers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Trainers it falls on, from 0. None: all."""
+
+
+class GammaDelay(Part):
+    """Each batch takes a Gamma-distributed time of the given mean; shape 100 is the DANA protocol."""
+
+    kind: Literal["gamma"]
+    mean_seconds: float = Field(gt=0, le=60)
+    shape: float = Field(default=100.0, gt=0, le=1e6)
+    workers: list[Annotated[int, Field(ge=0)]] | None = None
+
+
+Delay = Annotated[FactorDelay | GammaDelay, Field(discriminator="kind")]
+
+
+class Checkpoints(Part):
+    every_seconds: Positive | None = 10.0
+    """None: only when the run pauses or ends."""
+    keep_last: int = Field(default=3, ge=1, le=1000)
+    keep_best: int = Field(default=1, ge=0, le=100)
+
+
+class Evaluation(Part):
+    every_passes: Positive = 1.0
+    batch_size: int = Field(default=256, ge=1, le=65536)
+
+
+class RunSpec(Part):
+    """Everything a run is. Defaults are what a newcomer should want."""
+
+    version: int = VERSION
+    name: str = Field(min_length=1, max_length=120)
+    notes: str = Field(default="", max_length=10_000)
+    tags: list[Tag] = Field(default=[], max_length=20)
+    problem: Problem
+    optimizer: Annotated[Sgd | AdamW, Field(discriminator="kind")]
+    schedule: Annotated[Constant | Cosine | Step, Field(discriminator="kind")] = Constant()
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    accumulation: int = Field(default=1, ge=1, le=1024)
+    """Batches whose mean gradient makes one push."""
+    clip_norm: Positive | None = None
+    """Largest norm of a pushed gradient; longer ones are shortened to it by their trainer."""
+    data_loader_workers: int = Field(default=0, ge=0, le=32)
+    workers: Workers
+    gate: AsyncGate = AsyncGate()
+    rate: Annotated[ConstantRate | StalenessInverse, Field(discriminator="kind")] = ConstantRate()
+    compensation: NoCompensation = NoCompensation()
+    batch_norm: LocalBatchNorm = LocalBatchNorm()
+    layout: SingleDevice = SingleDevice()
+    waiting: Blocking = Blocking()
+    budget: Budget
+    evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
+    delays: list[Delay] = Field(default=[], max_length=64)
+    start: Annotated[Fresh | FromCheckpoint, Field(discriminator="kind")] = Fresh()
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    priority: int = Field(default=0, ge=-100, le=100)
+    device: Literal["cpu"] = "cpu"
+    restarts: int = Field(default=5, ge=0, le=1000)
+    """How often a lost server or trainer is replaced before the run fails."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _a_plain_number_is_min_and_max(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"min": value, "max": value}
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        decays = self.schedule.kind != "constant"
+        if decays and self.budget.passes is None and self.budget.updates is None:
+            raise ValueError(
+                f"schedule.kind {self.schedule.kind} needs budget.passes or budget.updates: the rate follows it"
+            )
+        for index, delay in enumerate(self.delays):
+            outside = [w for w in delay.workers or [] if w >= self.workers.max]
+            if outside:
+                raise ValueError(
+                    f"delays.{index}.workers names {outside}, but trainers are 0 to {self.workers.max - 1}"
+                )
+        target = self.budget.target
+        known = catalog.metrics_of(self.problem.kind)
+        if target and known and target.metric not in known:
+            raise ValueError(f"budget.target.metric must be one of {', '.join(known)}, got {target.metric!r}")
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Slots a full gang takes: its trainers and one server."""
+        return self.workers.max + 1
+
+    @property
+    def least_slots(self) -> int:
+        return self.workers.min + 1
+
+    def canonical(self) -> str:
+        """The one text of this spec: every default written out, keys sorted, no spaces."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, data: object) -> RunSpec:
+        """Check a spec that came as data. Raises SpecError, which names each field and what it may be."""
+        if not isinstance(data, Mapping):
+            raise SpecError.one("", f"a spec is a mapping of fields, got {type(data).__name__}")
+        version = data.get("version", VERSION)
+        if isinstance(version, int) and version > VERSION:
+            raise SpecError.one(
+                "version", f"{version} is newer than this TrainHub understands ({VERSION}); upgrade TrainHub"
+            )
+        if version != VERSION:
+            raise SpecError.one("version", f"must be {VERSION}, got {version!r}")
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise SpecError(explain(error, data)) from None
+
+    @classmethod
+    def parse_yaml(cls, text: str) -> RunSpec:
+        """Check a spec that came as YAML (JSON is YAML too). Raises SpecError."""
+        if len(text) > 256 * 1024:
+            raise SpecError.one("", "a spec may have 256 KiB at most")
+        try:
+            data = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "unreadable"
+            raise SpecError.one("", f"this is not YAML: {problem}{where}") from None
+        return cls.parse(data)
