@@ -1,0 +1,44 @@
+"""Machines and the places on them where a child may run."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Node(models.Model):
+    """A machine with a node agent. `beat` rises while the agent lives; the scheduler watches it rise."""
+
+    name = models.CharField(max_length=80, unique=True)
+    agent = models.UUIDField()
+    """The agent's incarnation: a restarted agent has a new one."""
+    beat = models.BigIntegerField(default=0)
+    online = models.BooleanField(default=True)
+    drained = models.BooleanField(default=False)
+    """A drained node gets no new members."""
+    cores = models.IntegerField()
+    memory_bytes = models.BigIntegerField()
+    environment = models.JSONField(default=dict)
+    registered_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Slot(models.Model):
+    """A place for one member. `reservation` rises by one each time it is given away: the fencing token."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="slots")
+    kind = models.CharField(max_length=10, default="cpu")
+    index = models.IntegerField()
+    reservation = models.BigIntegerField(default=0)
+    retired = models.BooleanField(default=False)
+    """No longer offered by its node, which was restarted with fewer slots."""
+    member = models.OneToOneField("Member", null=True, blank=True, on_delete=models.SET_NULL, related_name="held_slot")
+    """Who has it now. None: it is free."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "kind", "index"], name="one_slot_an_index")]
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.kind}:{self.index}"
