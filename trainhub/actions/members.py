@@ -1,0 +1,231 @@
+"""Members of a gang: taken up by a supervisor, promoted, kept alive, ended.
+
+Every write is conditional on who the writer is (member, epoch, reservation). Zero rows mean that somebody
+else has moved on, and that the writer must stop: it is fenced.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from trainhub.actions import announce, events, runs, slots
+from trainhub.models import Attempt, Level, Member, MemberState, Run, RunState, Wish
+from workers.assignment import Cause, Exit, Outcome, Role
+
+LEASE = dt.timedelta(seconds=8)
+"""How long a server that nobody renews is believed in."""
+HEAD_START = dt.timedelta(milliseconds=500)
+"""How long only the member ranked first may claim the server's place: it holds the slot that is cheapest to spend."""
+
+
+class Fenced(Exception):
+    """The database answered, and this member is no longer wanted: its child must end."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a beat brings back."""
+
+    wish: Wish
+    deadline: dt.datetime | None
+    endpoint: str
+
+
+def take(member_id: int, node: str) -> Member | None:
+    """Answer the doorbell. None: somebody has, or the member is no longer wanted."""
+    mine = Member.objects.filter(
+        pk=member_id, state=MemberState.RESERVED, slot__node__name=node, reservation=F("slot__reservation")
+    )
+    with transaction.atomic():
+        if not mine.update(state=MemberState.STARTING, started_at=timezone.now()):
+            return None
+        member = get(member_id)
+        announce.run_changed(member.attempt.run_id)
+        return member
+
+
+def get(member_id: int) -> Member:
+    return Member.objects.select_related("attempt__run__experiment", "slot__node").get(pk=member_id)
+
+
+def claim(member: Member) -> int | None:
+    """Promote this member to parameter server and return its epoch. None: another holds the place."""
+    with transaction.atomic():
+        run = Run.objects.filter(
+            pk=member.attempt.run_id,
+            attempt=member.attempt.number,
+            state=RunState.STARTING,
+            server_lease__lt=Now(),
+        )
+        if member.rank > 0:
+            run = run.filter(started_at__lt=Now() - HEAD_START)
+        won = run.update(server=member, epoch=F("epoch") + 1, server_lease=Now() + LEASE, endpoint="")
+        if not won:
+            return None
+        epoch = Run.objects.values_list("epoch", flat=True).get(pk=member.attempt.run_id)
+        _hand_over_number(member)
+        Member.objects.filter(pk=member.pk).update(role=Role.SERVER, worker=None, epoch=epoch)
+        events.record(
+            member.attempt.run,
+            "promoted",
+            f"{member.slot} became parameter server, epoch {epoch}",
+            member=member,
+            data={"epoch": epoch, "rank": member.rank},
+        )
+        return int(epoch)
+
+
+def _hand_over_number(winner: Member) -> None:
+    """The one who was to be server becomes the trainer that the winner was to be."""
+    number = Member.objects.values_list("worker", flat=True).get(pk=winner.pk)
+    if number is None:
+        return
+    spare = Member.objects.filter(attempt=winner.attempt, worker=None, role="", ended_at=None)
+    heir = spare.exclude(pk=winner.pk).order_by("rank").first()
+    if heir:
+        Member.objects.filter(pk=heir.pk).update(worker=number)
+
+
+def become_trainer(member: Member) -> Member | None:
+    """Join the epoch whose server listens. None: there is no such server yet."""
+    with transaction.atomic():
+        run = Run.objects.get(pk=member.attempt.run_id)
+        if run.attempt != member.attempt.number or not run.endpoint:
+            return None
+        mine = Member.objects.filter(pk=member.pk, ended_at=None).exclude(worker=None)
+        if not mine.update(role=Role.TRAINER, epoch=run.epoch):
+            return None
+        return get(member.pk)
+
+
+def launching(member: Member, work_dir: str) -> None:
+    """Where the child works; written before it is started, so that a later supervisor finds it."""
+    _alive(member).update(work_dir=work_dir)
+
+
+def running(member: Member) -> None:
+    if _alive(member).update(state=MemberState.RUNNING):
+        with transaction.atomic():
+            announce.run_changed(member.attempt.run_id)
+
+
+def listening(member: Member, endpoint: str) -> None:
+    """Publish where the server of this epoch answers. Raises Fenced."""
+    with transaction.atomic():
+        if not Run.objects.filter(pk=member.attempt.run_id, epoch=member.epoch, server=member).update(
+            endpoint=endpoint
+        ):
+            raise Fenced(f"{member}: epoch {member.epoch} is over")
+        for name in runs.nodes_of(member.attempt.run):
+            announce.wake_node(name)
+
+
+def training(member: Member) -> None:
+    """All trainers have joined, and the first weights are out."""
+    with transaction.atomic():
+        run = runs.lock(member.attempt.run)
+        if run.epoch != member.epoch or run.state != RunState.STARTING:
+            return
+        run.state, run.training_at = RunState.RUNNING, timezone.now()
+        run.save(update_fields=["state", "training_at"])
+        announce.run_changed(run.pk)
+
+
+def beat(member: Member) -> Orders:
+    """Say that this member lives, renew the lease if it is the server, and bring back what is wished.
+
+    Raises Fenced when the run has moved on without it.
+    """
+    with transaction.atomic():
+        if not _alive(member).update(beat=F("beat") + 1):
+            raise Fenced(f"{member} was given up")
+        run = Run.objects.filter(pk=member.attempt.run_id, attempt=member.attempt.number, state__in=RunState.active())
+        if member.role == Role.SERVER:
+            run = run.filter(server=member, epoch=member.epoch)
+            current = run.update(server_lease=Now() + LEASE)
+        else:
+            current = run.count()
+        if not current:
+            raise Fenced(f"{member}: epoch {member.epoch} is over")
+        wish, deadline, endpoint = run.values_list("wish", "wish_deadline", "endpoint").get()
+        return Orders(Wish(wish), deadline, endpoint)
+
+
+def _alive(member: Member) -> QuerySet[Member]:
+    return Member.objects.filter(Q(slot=None) | Q(slot__reservation=member.reservation), pk=member.pk, ended_at=None)
+
+
+def end(member: Member, ending: Exit) -> bool:
+    """Write how a member ended, give its slot back, and let the run feel it. False: somebody else has.
+
+    A server's end releases the lease in this same transaction, so that nobody waits for it to run out.
+    """
+    with transaction.atomic():
+        run = runs.lock(member.attempt.run)
+        state = MemberState.FINISHED if ending.outcome != Outcome.FAILED else MemberState.FAILED
+        if ending.cause in (Cause.CRASHED, Cause.NODE_LOST, Cause.FENCED):
+            state = MemberState.LOST
+        if not Member.objects.filter(pk=member.pk, ended_at=None).update(
+            state=state,
+            ended_at=timezone.now(),
+            outcome=ending.outcome,
+            cause=ending.cause or "",
+            detail=ending.detail,
+        ):
+            return False
+        slots.free(member)
+        if run.server_id == member.pk and run.state in RunState.active():
+            runs.end_attempt(run, ending)
+        elif ending.outcome == Outcome.FAILED:
+            _trainer_lost(run, get(member.pk), ending)
+        announce.run_changed(run.pk)
+        announce.wake_scheduler()
+        return True
+
+
+def _trainer_lost(run: Run, member: Member, ending: Exit) -> None:
+    """The others train on. The run fails only for a cause that would come again, or has come too often."""
+    if run.attempt != member.attempt.number or run.state not in RunState.active() or run.wish:
+        return
+    cause = ending.cause or Cause.CRASHED
+    events.record(
+        run,
+        "lost",
+        f"Lost {member.title} on {member.slot}: {ending.detail.splitlines()[0] if ending.detail else cause}",
+        level=Level.WARNING,
+        member=member,
+        data={"cause": cause, "detail": ending.detail},
+    )
+    run.restarts += 1
+    run.save(update_fields=["restarts"])
+    if cause not in runs.RESTARTABLE:
+        runs.fail_soon(run, cause, ending.detail)
+    elif run.restarts > run.run_spec.restarts:
+        runs.fail_soon(
+            run,
+            cause,
+            f"{ending.detail}\nMembers were lost {run.restarts} times; the spec allows {run.restarts - 1}.",
+        )
+
+
+def note_environment(attempt: Attempt, environment: dict[str, object]) -> None:
+    Attempt.objects.filter(pk=attempt.pk).update(environment=environment)
+
+
+def note_restored(attempt: Attempt, version: int) -> None:
+    Attempt.objects.filter(pk=attempt.pk).update(restored_version=version)
+
+
+def evaluator_failed(member: Member, ending: Exit) -> None:
+    """The evaluator of this server can't evaluate, and starting it again does not help: the run fails."""
+    with transaction.atomic():
+        run = runs.lock(member.attempt.run)
+        if run.epoch == member.epoch and run.state in RunState.active() and not run.wish:
+            detail = f"The evaluator failed.\n{ending.detail}"
+            runs.fail_soon(run, ending.cause or Cause.CRASHED, detail)

@@ -1,0 +1,74 @@
+"""Nodes: registered by their agents, kept alive by beats, found missing by the scheduler."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from trainhub.actions import announce
+from trainhub.models import Node, Slot
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an agent says of its machine. `slots` maps a kind to how many there are."""
+
+    name: str
+    cores: int
+    memory_bytes: int
+    slots: dict[str, int]
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+@transaction.atomic
+def register(machine: Machine, agent: uuid.UUID) -> Node:
+    """Write the node and its slots. A slot that a member still holds stays its own: the child may live on."""
+    now = timezone.now()
+    node, _ = Node.objects.update_or_create(
+        name=machine.name,
+        defaults={
+            "agent": agent,
+            "online": True,
+            "cores": machine.cores,
+            "memory_bytes": machine.memory_bytes,
+            "environment": machine.environment,
+            "seen_at": now,
+        },
+        create_defaults={
+            "agent": agent,
+            "cores": machine.cores,
+            "memory_bytes": machine.memory_bytes,
+            "environment": machine.environment,
+            "registered_at": now,
+            "seen_at": now,
+        },
+    )
+    for kind, count in machine.slots.items():
+        for index in range(count):
+            Slot.objects.update_or_create(node=node, kind=kind, index=index, defaults={"retired": False})
+        Slot.objects.filter(node=node, kind=kind, index__gte=count).update(retired=True)
+    announce.wake_scheduler()
+    return node
+
+
+def beat(node: Node) -> bool:
+    """Say that the agent lives. False: another agent has taken this node's name."""
+    mine = Node.objects.filter(pk=node.pk, agent=node.agent)
+    return bool(mine.update(beat=F("beat") + 1, seen_at=timezone.now(), online=True))
+
+
+@transaction.atomic
+def sign_off(node: Node) -> None:
+    """The agent shuts down in order: no new members until it is back."""
+    Node.objects.filter(pk=node.pk, agent=node.agent).update(online=False)
+    announce.wake_scheduler()
+
+
+def missing(node_id: int) -> None:
+    """The scheduler has not seen this node's beat rise for too long."""
+    Node.objects.filter(pk=node_id).update(online=False)

@@ -1,0 +1,234 @@
+"""Runs: submitted, wished upon, ended. State moves only here, under the run's row lock."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from trainhub.actions import announce, events, slots
+from trainhub.actions.errors import NoCheckpoint, WrongState
+from trainhub.models import (
+    UNCLAIMED,
+    Artifact,
+    ArtifactKind,
+    Attempt,
+    Experiment,
+    Level,
+    Member,
+    Project,
+    Run,
+    RunState,
+    Wish,
+)
+from workers.assignment import Cause, Exit, Outcome
+from workers.spec import FromCheckpoint, RunSpec
+
+STOP_SECONDS = 30
+"""How long a run may take to stop in order before it is killed."""
+
+# Starting over may help: what failed was a machine or a process, not the spec or the code.
+RESTARTABLE = {
+    Cause.CRASHED,
+    Cause.NODE_LOST,
+    Cause.FENCED,
+    Cause.OUT_OF_MEMORY,
+    Cause.SHARED_MEMORY,
+    Cause.DEADLINE,
+}
+
+
+@transaction.atomic
+def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
+    """Write an experiment of one run, queued. Once this returns, the submission cannot be lost.
+
+    Raises NoCheckpoint when the spec starts from one that does not exist in this project.
+    """
+    check_start(project, spec)
+    experiment = Experiment.objects.create(
+        project=project, owner=owner, name=spec.name, notes=spec.notes, tags=spec.tags
+    )
+    run = Run.objects.create(
+        experiment=experiment,
+        number=1,
+        name=spec.name,
+        spec=json.loads(spec.canonical()),
+        priority=spec.priority,
+        queued_at=timezone.now(),
+    )
+    events.record(run, "submitted", f"Submitted by {owner.username}")
+    announce.wake_scheduler()
+    return run
+
+
+def check_start(project: Project, spec: RunSpec) -> None:
+    if isinstance(spec.start, FromCheckpoint) and start_checkpoint(project, spec.start) is None:
+        version = "" if spec.start.version is None else f" at version {spec.start.version}"
+        raise NoCheckpoint(f"start.run: run {spec.start.run} has no checkpoint{version} in project {project.name}")
+
+
+def start_checkpoint(project: Project, start: FromCheckpoint) -> Artifact | None:
+    found = Artifact.objects.filter(run_id=start.run, run__experiment__project=project, kind=ArtifactKind.CHECKPOINT)
+    if start.version is not None:
+        found = found.filter(version=start.version)
+    return found.order_by("-version", "-epoch").first()
+
+
+@transaction.atomic
+def ask_to_pause(run: Run, *, by: User) -> None:
+    """Checkpoint and give the slots back. A run that waits just leaves the queue."""
+    locked = lock(run)
+    match locked.state:
+        case RunState.QUEUED:
+            move(locked, RunState.PAUSED)
+            events.record(locked, "paused", f"Paused by {by.username} before it started")
+        case RunState.STARTING | RunState.RUNNING:
+            _wish(locked, Wish.PAUSE, by)
+        case _:
+            raise WrongState(f"a run that is {locked.state} can't be paused")
+
+
+@transaction.atomic
+def resume(run: Run, *, by: User) -> None:
+    """Queue a paused run again; it goes on from its newest checkpoint."""
+    locked = lock(run)
+    if locked.state != RunState.PAUSED:
+        raise WrongState(f"only a paused run can be resumed; this one is {locked.state}")
+    locked.queued_at = timezone.now()
+    requeue(locked)
+    events.record(locked, "resumed", f"Resumed by {by.username}")
+
+
+@transaction.atomic
+def ask_to_cancel(run: Run, *, by: User) -> None:
+    """Stop in order, keeping a last checkpoint."""
+    _end_early(run, Wish.CANCEL, by)
+
+
+@transaction.atomic
+def ask_to_kill(run: Run, *, by: User) -> None:
+    """End every process of the run at once. What came after the last checkpoint is gone."""
+    _end_early(run, Wish.KILL, by)
+
+
+def _end_early(run: Run, wish: Wish, by: User) -> None:
+    locked = lock(run)
+    match locked.state:
+        case RunState.QUEUED | RunState.PAUSED:
+            move(locked, RunState.CANCELLED)
+            events.record(locked, "cancelled", f"Cancelled by {by.username}")
+        case RunState.STARTING | RunState.RUNNING:
+            _wish(locked, wish, by)
+        case _:
+            raise WrongState(f"this run has already ended: it is {locked.state}")
+
+
+def _wish(run: Run, wish: Wish, by: User | None) -> None:
+    run.wish, run.wish_by = wish, by
+    run.wish_deadline = timezone.now() + dt.timedelta(seconds=0 if wish == Wish.KILL else STOP_SECONDS)
+    run.save(update_fields=["wish", "wish_by", "wish_deadline"])
+    if by:
+        events.record(run, f"asked-to-{wish}", f"{by.username} asked to {wish}")
+    for name in nodes_of(run):
+        announce.wake_node(name)
+
+
+def nodes_of(run: Run) -> list[str]:
+    alive = Member.objects.filter(attempt__run=run, attempt__number=run.attempt, ended_at=None)
+    return list(alive.values_list("slot__node__name", flat=True).distinct())
+
+
+def fail_soon(run: Run, cause: Cause, detail: str) -> None:
+    """A member found that the run can't succeed: stop it and fail it with this cause. In the caller's transaction."""
+    if run.wish not in (Wish.KILL, Wish.FAIL):
+        run.cause, run.detail = cause, detail
+        run.save(update_fields=["cause", "detail"])
+        _wish(run, Wish.FAIL, None)
+
+
+def lock(run: Run) -> Run:
+    return Run.objects.select_for_update(of=("self",)).select_related("experiment").get(pk=run.pk)
+
+
+def move(run: Run, state: RunState) -> None:
+    """Set a state and what follows from it. The caller holds the row lock."""
+    run.state = state
+    run.wish, run.wish_by, run.wish_deadline = Wish.NONE, None, None
+    run.waiting_reason = ""
+    if state in RunState.ended():
+        run.ended_at = timezone.now()
+    if state not in RunState.active():
+        run.server, run.server_lease, run.endpoint = None, UNCLAIMED, ""
+    run.save()
+    announce.run_changed(run.pk)
+    announce.wake_scheduler()
+
+
+def requeue(run: Run) -> None:
+    """Back into the queue, at the place its age gives it. The caller holds the row lock."""
+    run.cause, run.detail = "", ""
+    move(run, RunState.QUEUED)
+
+
+def end_attempt(run: Run, ending: Exit) -> None:
+    """The server of the present attempt is gone: write what becomes of the run. The caller holds the row lock.
+
+    A wish outranks how the server ended: a run killed on request was cancelled, not failed.
+    """
+    Attempt.objects.filter(run=run, number=run.attempt, ended_at=None).update(
+        ended_at=timezone.now(), outcome=ending.outcome, cause=ending.cause or "", detail=ending.detail
+    )
+    if ending.outcome == Outcome.COMPLETED:
+        _complete(run)
+    elif run.wish == Wish.PAUSE:
+        move(run, RunState.PAUSED)
+        events.record(run, "paused", f"Paused at version {run.version}")
+    elif run.wish in (Wish.CANCEL, Wish.KILL):
+        move(run, RunState.CANCELLED)
+        events.record(run, "cancelled", f"Cancelled at version {run.version}")
+    elif run.wish == Wish.FAIL:
+        _fail(run, Cause(run.cause or Cause.ENGINE), run.detail)
+    elif ending.outcome == Outcome.STOPPED:
+        requeue(run)
+        events.record(run, "requeued", "Its node shut down; it goes on when slots are free")
+    else:
+        _restart_or_fail(run, ending)
+    slots.release_unanswered(run)
+    for name in nodes_of(run):
+        announce.wake_node(name)
+
+
+def _complete(run: Run) -> None:
+    run.fraction = 1.0
+    run.cause, run.detail = "", ""
+    move(run, RunState.COMPLETED)
+    events.record(run, "completed", f"Completed at version {run.version}")
+
+
+def _fail(run: Run, cause: Cause, detail: str) -> None:
+    run.cause, run.detail = cause, detail
+    move(run, RunState.FAILED)
+    events.record(run, "failed", f"Failed: {cause}", level=Level.ERROR, data={"detail": detail})
+
+
+def _restart_or_fail(run: Run, ending: Exit) -> None:
+    cause = ending.cause or Cause.CRASHED
+    allowed = run.run_spec.restarts
+    if cause not in RESTARTABLE or run.restarts >= allowed:
+        detail = ending.detail
+        if cause in RESTARTABLE and allowed:
+            detail = f"{detail}\nIt was restarted {run.restarts} times, as often as its spec allows.".strip()
+        _fail(run, cause, detail)
+        return
+    run.restarts += 1
+    requeue(run)
+    events.record(
+        run,
+        "restarting",
+        f"The parameter server was lost ({cause}); starting again, restart {run.restarts} of {allowed}",
+        level=Level.WARNING,
+        data={"detail": ending.detail},
+    )

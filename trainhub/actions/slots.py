@@ -1,0 +1,39 @@
+"""Slots: given to members, taken back. Every giving raises the slot's fencing token."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db.models import F
+from django.utils import timezone
+
+from trainhub.models import Attempt, Member, MemberState, Run, Slot
+from workers.assignment import Outcome
+
+
+def reserve(slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, now: dt.datetime) -> Member:
+    """Give a free, locked slot to a new member of `attempt`."""
+    member = Member.objects.create(
+        attempt=attempt,
+        slot=slot,
+        reservation=slot.reservation + 1,
+        rank=rank,
+        worker=worker,
+        reserved_at=now,
+    )
+    Slot.objects.filter(pk=slot.pk).update(member=member, reservation=F("reservation") + 1)
+    return member
+
+
+def free(member: Member) -> None:
+    """Give the member's slot back, unless it belongs to somebody else by now."""
+    Slot.objects.filter(member=member).update(member=None)
+
+
+def release_unanswered(run: Run) -> None:
+    """Give back the slots of members that no supervisor has taken up. In the caller's transaction."""
+    for member in Member.objects.filter(attempt__run=run, state=MemberState.RESERVED):
+        Member.objects.filter(pk=member.pk).update(
+            state=MemberState.FINISHED, ended_at=timezone.now(), outcome=Outcome.STOPPED
+        )
+        free(member)

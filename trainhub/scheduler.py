@@ -1,0 +1,110 @@
+"""The scheduler's loop: admits, replaces, rings, and puts right what died. One at a time, by advisory lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import psycopg
+from django.db import Error, connection
+from django.utils import timezone
+
+from trainhub import scheduling
+from trainhub.actions import nodes, placement, reconcile
+from trainhub.actions.announce import SCHEDULER_CHANNEL
+from trainhub.doorbell import Doorbell
+from trainhub.listening import Listener
+from trainhub.models import Member, MemberState, Node
+from trainhub.watching import BeatWatch
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+LOCK_KEY = 0x7472_6169_6E68
+NODE_SILENCE_SECONDS = 6.0
+MEMBER_SILENCE_SECONDS = 8.0
+"""A supervisor that has not beaten for so long is lost, and its member with it."""
+
+
+class Scheduler:
+    """One thread. A second scheduler waits for the first one's lock and takes over when it is gone."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self.doorbell = Doorbell()
+        self.listener = Listener(SCHEDULER_CHANNEL)
+        self.node_beats = BeatWatch()
+        self.member_beats = BeatWatch()
+        self.has_lock = False
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                if not self.has_lock and not self._lock():
+                    self.stop.wait(TICK_SECONDS)
+                    continue
+                self.tick()
+                self.listener.wait(TICK_SECONDS)
+            except (Error, psycopg.Error) as error:
+                log.warning("the database does not answer: %s", error)
+                self._let_go()
+                self.stop.wait(TICK_SECONDS)
+        self._let_go()
+
+    def tick(self) -> None:
+        """Everything that may be due now. Each step is its own transaction; any may be cut off."""
+        now = time.monotonic()
+        self._find_silent_nodes(now)
+        self._find_silent_members(now)
+        reconcile.stuck_runs()
+        self._admit()
+        self._replace_lost_trainers()
+        for member_id, node in placement.due_doorbells():
+            self.doorbell.ring(member_id, node)
+
+    def _find_silent_nodes(self, now: float) -> None:
+        self.node_beats.look(dict(Node.objects.filter(online=True).values_list("pk", "beat")), now)
+        for node_id in self.node_beats.silent(NODE_SILENCE_SECONDS):
+            log.warning("node %s is silent", node_id)
+            nodes.missing(node_id)
+
+    def _find_silent_members(self, now: float) -> None:
+        taken_up = Member.objects.filter(state__in=[MemberState.STARTING, MemberState.RUNNING])
+        self.member_beats.look(dict(taken_up.values_list("pk", "beat")), now)
+        for member_id in self.member_beats.silent(MEMBER_SILENCE_SECONDS):
+            log.warning("the supervisor of member %s is silent", member_id)
+            reconcile.member_lost(member_id)
+
+    def _admit(self) -> None:
+        queue = placement.waiting_runs()
+        if not queue:
+            return
+        plan = scheduling.plan(queue, placement.idle_slots(), total=placement.offered().count(), now=timezone.now())
+        for run_id, slots in plan.admitted.items():
+            if placement.admit(run_id, slots):
+                log.info("run %s got %s slots", run_id, len(slots))
+        placement.explain(plan.reasons)
+
+    def _replace_lost_trainers(self) -> None:
+        lacking = placement.missing_trainers()
+        if not lacking:
+            return
+        idle = placement.idle_slots()
+        for run, workers in lacking:
+            for worker in workers:
+                if idle and placement.replace(run, worker, idle[0]):
+                    idle.pop(0)
+
+    def _lock(self) -> bool:
+        """Session-level: PostgreSQL lets go of it when this process or its connection dies."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY])
+            row = cursor.fetchone()
+        self.has_lock = bool(row and row[0])
+        return self.has_lock
+
+    def _let_go(self) -> None:
+        self.has_lock = False
+        self.listener.close()
+        connection.close()
