@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+class ConfigurationError(ValueError):
+    """A setting that a person gave is wrong. The text names it."""
+
+
 def home(environ: Mapping[str, str], beside: Path) -> Path:
     """The one directory of data: database, runs, checkpoints, secrets. Kept between starts."""
     return Path(environ.get("TRAINHUB_HOME") or beside / ".trainhub").expanduser().resolve()
@@ -37,5 +41,5 @@ def cpu_slots(environ: Mapping[str, str]) -> int:
     if given is None:
         return max(8, 2 * len(os.sched_getaffinity(0)))
     if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"TRAINHUB_CPU_SLOTS must be a whole number of at least 1, got {given!r}")
+        raise ConfigurationError(f"TRAINHUB_CPU_SLOTS must be a whole number of at least 1, got {given!r}")
     return int(given)

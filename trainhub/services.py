@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import dj_database_url
 
+from trainhub.places import ConfigurationError
+
 FILE_NAME = "services.json"
 
 STATEMENT_SECONDS = 30
@@ -50,9 +52,12 @@ class Services:
         """Django's DATABASES."""
         if self.database_url is None:
             return {"default": {"ENGINE": "trainhub.no_database", "NAME": "trainhub"}}
-        database: dict[str, Any] = dict(dj_database_url.parse(self.database_url))
+        try:
+            database: dict[str, Any] = dict(dj_database_url.parse(self.database_url))
+        except ValueError:
+            database = {"ENGINE": "unknown"}
         if database["ENGINE"] != "django.db.backends.postgresql":
-            raise ValueError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host/name")
+            raise ConfigurationError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host/name")
         options = database.setdefault("OPTIONS", {})
         for name, value in postgres_options().items():
             options.setdefault(name, value)
@@ -71,7 +76,8 @@ class Services:
             "default": {
                 "BACKEND": "channels_redis.core.RedisChannelLayer",
                 "CONFIG": {
-                    "hosts": [{"address": address, "socket_connect_timeout": CONNECT_SECONDS}],
+                    # No socket_timeout: redis-py's own is as long as the layer's blocking read, which then fails.
+                    "hosts": [{"address": address, "socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": None}],
                     "prefix": "trainhub",
                     "expiry": 10,  # hints are worthless when they are old
                 },
