@@ -29,6 +29,8 @@ class Doorbell:
             log.debug("too many doorbells are waiting; member %s is rung again later", member_id)
 
     def _work(self) -> None:
+        # Celery's own would try again for ever, in silence, with the ring in hand
+        connection = app.connection_for_write(transport_options={"max_retries": 1, "interval_max": 0.2})
         while True:
             member_id, node = self._waiting.get()
             try:
@@ -36,12 +38,14 @@ class Doorbell:
                     "workers.tasks.supervise",
                     args=[member_id],
                     queue=f"node.{node}",
+                    connection=connection,
                     expires=EXPIRES_SECONDS,
                     retry=False,
                     ignore_result=True,
                 )
                 self._complained = False
             except Exception as error:  # noqa: BLE001  whatever the broker's client raises; agents poll
+                connection.release()
                 if not self._complained:
                     log.warning("the broker does not answer (%s); nodes find their work by polling", error)
                 self._complained = True

@@ -63,6 +63,10 @@ class Scheduler:
         for member_id, node in placement.due_doorbells():
             self.doorbell.ring(member_id, node)
 
+    def _ring(self, member: Member) -> None:
+        if member.slot:
+            self.doorbell.ring(member.pk, member.slot.node.name)
+
     def _find_silent_nodes(self, now: float) -> None:
         self.node_beats.look(dict(Node.objects.filter(online=True).values_list("pk", "beat")), now)
         for node_id in self.node_beats.silent(NODE_SILENCE_SECONDS):
@@ -82,8 +86,11 @@ class Scheduler:
             return
         plan = scheduling.plan(queue, placement.idle_slots(), total=placement.offered().count(), now=timezone.now())
         for run_id, slots in plan.admitted.items():
-            if placement.admit(run_id, slots):
-                log.info("run %s got %s slots", run_id, len(slots))
+            gang = placement.admit(run_id, slots)
+            for member in gang:
+                self._ring(member)
+            if gang:
+                log.info("run %s got %s slots", run_id, len(gang))
         placement.explain(plan.reasons)
 
     def _replace_lost_trainers(self) -> None:
@@ -93,7 +100,8 @@ class Scheduler:
         idle = placement.idle_slots()
         for run, workers in lacking:
             for worker in workers:
-                if idle and placement.replace(run, worker, idle[0]):
+                if idle and (member := placement.replace(run, worker, idle[0])):
+                    self._ring(member)
                     idle.pop(0)
 
     def _lock(self) -> bool:

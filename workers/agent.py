@@ -18,6 +18,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import psutil
+import psycopg
 from django.conf import settings
 from django.db import Error, connection
 
@@ -52,10 +53,11 @@ class NodeAgent:
         self._supervised: set[int] = set()
         self._lock = threading.Lock()
         self._supervisors: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._keep_node, name="node", daemon=True)
+        self._thread = threading.Thread(target=self._keep_node_or_die, name="node", daemon=True)
 
     def start(self) -> None:
         """Warm the forkserver, then register and look after the node in a thread of its own."""
+        self.place.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         children.warm_up()
         self._thread.start()
 
@@ -90,6 +92,15 @@ class NodeAgent:
 
     # ------------------------------------------------------------ the node's thread
 
+    def _keep_node_or_die(self) -> None:
+        try:
+            self._keep_node()
+        except BaseException:
+            # An agent that looks after nothing would look alive; the next one adopts the children
+            log.exception("the node's thread failed")
+            logging.shutdown()
+            os._exit(1)
+
     def _keep_node(self) -> None:
         listener = Listener(NODE_CHANNEL)
         node: Node | None = None
@@ -106,7 +117,7 @@ class NodeAgent:
                 if called or time.monotonic() >= next_poll:
                     next_poll = time.monotonic() + POLL_SECONDS
                     self._take_up_members()
-            except Error as error:
+            except (Error, psycopg.Error) as error:
                 log.warning("the database does not answer: %s", error)
                 listener.close()
                 connection.close()

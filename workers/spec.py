@@ -169,8 +169,8 @@ class LocalBatchNorm(Part):
     """Trainers normalise by their own batch; the server averages what they report, for evaluation."""
 
     kind: Literal["local"] = "local"
-    rho: float = Field(default=0.1, gt=0, le=1)
-    """Weight of a new batch statistic in the server's running aggregate."""
+    rho: float = Field(default=0.02, gt=0, le=1)
+    """Weight of a new batch statistic in the server's running aggregate: 0.02 remembers about 50 batches."""
 
 
 class SingleDevice(Part):

@@ -76,7 +76,8 @@ def test_a_crashed_server_queues_the_run_again_until_its_restarts_are_used_up(pr
     for expected in (RunState.QUEUED, RunState.FAILED):
         gang = placement.admit(run.pk, placement.idle_slots()[:3])
         server = members.take(gang[0].pk, "one")
-        assert server is not None and members.claim(server)
+        assert server is not None
+        assert members.claim(server)
         members.end(members.get(server.pk), CRASH)
         assert now(run).state == expected
     assert now(run).cause == Cause.CRASHED

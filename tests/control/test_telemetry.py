@@ -12,7 +12,8 @@ from trainhub.actions import artifacts, telemetry
 from trainhub.actions.members import Fenced
 from trainhub.actions.telemetry import Position
 from trainhub.models import Artifact, Event, LogLine, Member, Run, RunState, SeriesChunk
-from workers.events import Batch, Event as Happening, Points, Progress, SpoolError, encode
+from workers.events import Batch, Points, Progress, SpoolError, encode
+from workers.events import Event as Happening
 from workers.log_reader import LogReader
 from workers.spec import Checkpoints, Target
 from workers.spool_reader import SpoolReader

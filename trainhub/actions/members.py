@@ -10,12 +10,12 @@ import datetime as dt
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from trainhub.actions import announce, events, runs, slots
-from trainhub.models import Attempt, Level, Member, MemberState, Run, RunState, Wish
+from trainhub.models import Attempt, Level, Member, MemberState, Run, RunState, Slot, Wish
 from workers.assignment import Cause, Exit, Outcome, Role
 
 LEASE = dt.timedelta(seconds=8)
@@ -39,9 +39,8 @@ class Orders:
 
 def take(member_id: int, node: str) -> Member | None:
     """Answer the doorbell. None: somebody has, or the member is no longer wanted."""
-    mine = Member.objects.filter(
-        pk=member_id, state=MemberState.RESERVED, slot__node__name=node, reservation=F("slot__reservation")
-    )
+    held = Slot.objects.filter(pk=OuterRef("slot"), node__name=node, reservation=OuterRef("reservation"))
+    mine = Member.objects.filter(Exists(held), pk=member_id, state=MemberState.RESERVED)
     with transaction.atomic():
         if not mine.update(state=MemberState.STARTING, started_at=timezone.now()):
             return None
@@ -158,7 +157,13 @@ def beat(member: Member) -> Orders:
 
 
 def _alive(member: Member) -> QuerySet[Member]:
-    return Member.objects.filter(Q(slot=None) | Q(slot__reservation=member.reservation), pk=member.pk, ended_at=None)
+    """The member's row, while it is wanted and its slot is still its own.
+
+    No join here: PostgreSQL would look at `ended_at` before it waits for the row, and not again behind whoever
+    ended the member meanwhile.
+    """
+    held = Slot.objects.filter(pk=OuterRef("slot"), reservation=member.reservation)
+    return Member.objects.filter(Q(slot=None) | Exists(held), pk=member.pk, ended_at=None)
 
 
 def end(member: Member, ending: Exit) -> bool:

@@ -6,14 +6,14 @@ import datetime as dt
 from collections.abc import Sequence
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from trainhub.actions import announce, events, runs, slots
 from trainhub.models import Attempt, Member, MemberState, Run, RunState, Slot, Wish
 from trainhub.scheduling import Free, Waiting
+from workers.assignment import Outcome
 
-FIRST_RING = dt.timedelta(seconds=1)
 LAST_RING = dt.timedelta(seconds=32)
 
 
@@ -74,8 +74,10 @@ def missing_trainers() -> list[tuple[Run, list[int]]]:
     """Running runs that lack trainers, with the numbers that lack them."""
     lacking = []
     for run in Run.objects.filter(state=RunState.RUNNING, wish=Wish.NONE, fraction__lt=1).exclude(server=None):
-        present = Member.objects.filter(attempt__run=run, attempt__number=run.attempt, ended_at=None)
-        numbers = set(present.exclude(worker=None).values_list("worker", flat=True))
+        gang = Member.objects.filter(attempt__run=run, attempt__number=run.attempt)
+        if gang.filter(outcome=Outcome.COMPLETED).exists():
+            continue  # A trainer that was told the run is over needs no heir
+        numbers = set(gang.filter(ended_at=None).exclude(worker=None).values_list("worker", flat=True))
         missing = [n for n in range(run.run_spec.workers.max) if n not in numbers]
         if missing:
             lacking.append((run, missing))
@@ -101,9 +103,9 @@ def due_doorbells() -> list[tuple[int, str]]:
     now = timezone.now()
     due = []
     with transaction.atomic():
-        silent = Member.objects.filter(state=MemberState.RESERVED).filter(Q(ring_at=None) | Q(ring_at__lte=now))
+        silent = Member.objects.filter(state=MemberState.RESERVED, ring_at__lte=now)
         for member in silent.select_related("slot__node").select_for_update(of=("self",), skip_locked=True):
-            wait = min(FIRST_RING * 2**member.rings, LAST_RING)
+            wait = min(slots.FIRST_RING * 2**member.rings, LAST_RING)
             Member.objects.filter(pk=member.pk).update(rings=F("rings") + 1, ring_at=now + wait)
             if member.slot:
                 due.append((member.pk, member.slot.node.name))

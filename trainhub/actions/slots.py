@@ -10,9 +10,12 @@ from django.utils import timezone
 from trainhub.models import Attempt, Member, MemberState, Run, Slot
 from workers.assignment import Outcome
 
+FIRST_RING = dt.timedelta(seconds=1)
+"""How long after the first ring a silent node is rung again."""
+
 
 def reserve(slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, now: dt.datetime) -> Member:
-    """Give a free, locked slot to a new member of `attempt`."""
+    """Give a free, locked slot to a new member of `attempt`. The caller rings its node after the commit."""
     member = Member.objects.create(
         attempt=attempt,
         slot=slot,
@@ -20,6 +23,8 @@ def reserve(slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, now:
         rank=rank,
         worker=worker,
         reserved_at=now,
+        rings=1,
+        ring_at=now + FIRST_RING,
     )
     Slot.objects.filter(pk=slot.pk).update(member=member, reservation=F("reservation") + 1)
     return member

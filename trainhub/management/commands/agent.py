@@ -30,6 +30,7 @@ class Command(BaseCommand):
             concurrency=settings.CPU_SLOTS + 2,
             queues=[f"node.{settings.NODE_NAME}"],
             loglevel="WARNING",
+            quiet=True,
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
