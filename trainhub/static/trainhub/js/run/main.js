@@ -1,0 +1,228 @@
+// The page of a run: the stream fills the store, the store feeds charts and panels.
+
+import { Actions } from "./actions.js";
+import { AroundServer, Distribution, OverVersions, Painter, TimeShares } from "./charts.js";
+import { byId, el, say } from "./dom.js";
+import { Checkpoints, Figures, Header, Log, Members, Timeline, Workers } from "./panels.js";
+import { Store, Totals } from "./store.js";
+import { Stream } from "./stream.js";
+
+const page = byId("run");
+const api = page.dataset.api;
+const initial = JSON.parse(byId("summary").textContent);
+const BATCH_NORM = /^batch_norm\/(.*)\/(mean|variance)$/;
+const SUMMED = new Set(["staleness", "compute_seconds", "wait_seconds", "transfer_seconds"]);
+const KEYS = ["loss", "staleness", "learning_rate", "updates_per_second", "train/*", "evaluation/*"];
+const TOTALS_MS = 30000; // deltas are thinned, so sums made of them are set right now and then
+
+const store = new Store();
+const totals = new Totals();
+const painter = new Painter();
+let summary = initial;
+let layer = null;
+
+store.ignored = (key) => {
+  const named = BATCH_NORM.exec(key);
+  if (named) offerLayer(named[1]);
+  return named !== null && named[1] !== layer;
+};
+
+// ---------------------------------------------------------------- charts
+
+const shown = (worker) => worker < 0 || workers.shows(worker);
+const workers = new Workers(store, () => painter.touchAll());
+const WAITING = {
+  queued: "Points appear here when the run trains",
+  starting: "Points appear here when the run trains",
+};
+
+function overVersions(id, options, Kind = OverVersions) {
+  const chart = new Kind(byId(id), store, shown, { empty: WAITING[initial.state] ?? "Nothing was measured", ...options });
+  chart.zoom = zoom;
+  chart.wake = () => painter.wake();
+  return painter.add(chart);
+}
+
+overVersions("chart-loss", { key: "loss", evaluation: "evaluation/loss", log: true });
+for (const plot of document.querySelectorAll("[data-metric]")) addMetric(plot);
+overVersions("chart-staleness", { key: "staleness", unit: "versions", toZero: true });
+overVersions("chart-learning-rate", { key: "learning_rate", log: true, faint: 0.14 });
+overVersions("chart-updates", { key: "updates_per_second", unit: "updates/s", smooth: false, toZero: true });
+const means = overVersions("chart-bn-mean", { key: "" }, AroundServer);
+const variances = overVersions("chart-bn-variance", { key: "" }, AroundServer);
+const distribution = painter.add(new Distribution(byId("chart-distribution"), store, shown, totals, "staleness"));
+const shares = painter.add(new TimeShares(byId("chart-time"), store, shown, totals, [
+  ["compute_seconds", "computing", "compute"],
+  ["wait_seconds", "waiting", "wait"],
+  ["transfer_seconds", "transferring", "transfer"],
+]));
+for (const chart of [means, variances]) chart.empty = "No batch-norm statistics yet: they come with the first batches of a model that has such layers";
+for (const chart of [distribution, shares]) chart.empty = WAITING[initial.state] ?? "Nothing was measured";
+
+function addMetric(plot) {
+  const name = plot.dataset.metric;
+  overVersions(plot.id, { key: `train/${name}`, evaluation: `evaluation/${name}` });
+}
+
+// Metrics that were not known when the page was made get their charts behind the others, where nothing moves.
+function noticeMetrics(keys) {
+  for (const key of keys) {
+    const name = /^(?:train|evaluation)\/(.*)$/.exec(key)?.[1];
+    if (!name || name === "loss" || document.querySelector(`[data-metric="${CSS.escape(name)}"]`)) continue;
+    const plot = el("div", { class: "plot", id: `chart-metric-${name}`, "data-metric": name });
+    byId("learning").append(el("figure", { class: "chart" }, el("figcaption", {}, el("h3", {}, name)), plot));
+    addMetric(plot);
+  }
+}
+
+// The stretch one zooms into is fetched anew: as many points for it as for the whole before.
+async function zoom(chart, first, last) {
+  const asked = { first, last };
+  chart.asked = asked;
+  const wanted = new URLSearchParams([...chart.keys().map((key) => ["key", key]), ["first", first], ["last", last]]);
+  const answer = await get(`series?${wanted}`);
+  if (chart.asked !== asked) return;
+  const fine = new Store();
+  fine.setAttempts(summary.attempts);
+  fine.load(answer.series);
+  const live = answer.series.every((line) => line.exact) && last >= summary.version;
+  chart.detail = live ? null : { first, last, store: fine };
+  chart.dirty = true;
+  painter.wake();
+}
+
+// ---------------------------------------------------------------- batch-norm layers
+
+const layers = byId("layer");
+
+function offerLayer(name) {
+  if ([...layers.options].some((option) => option.value === name)) return;
+  const later = [...layers.options].find((option) => option.value.localeCompare(name, "en", { numeric: true }) > 0);
+  layers.insertBefore(el("option", { value: name }, name), later ?? null);
+  byId("batch-norm").hidden = byId("layer-label").hidden = false;
+  if (layer === null) chooseLayer(name);
+}
+
+async function chooseLayer(name) {
+  layer = name;
+  layers.value = name;
+  means.key = `batch_norm/${name}/mean`;
+  variances.key = `batch_norm/${name}/variance`;
+  means.detail = variances.detail = null;
+  const answer = await get(`series?${new URLSearchParams([["key", means.key], ["key", variances.key]])}`);
+  store.load(answer.series);
+  painter.touch(new Set([means.key, variances.key]));
+}
+
+layers.addEventListener("change", () => chooseLayer(layers.value));
+
+// ---------------------------------------------------------------- panels
+
+const header = new Header();
+const figures = new Figures(store, JSON.parse(byId("metrics").textContent));
+const members = new Members(store);
+const timeline = new Timeline(initial.created_at);
+const log = new Log();
+const checkpoints = new Checkpoints();
+const actions = new Actions(byId("actions"), (answer) => showSummary(answer));
+const applied = (worker) => totals.of("staleness").find((row) => row.worker === worker)?.count;
+
+function showSummary(next) {
+  const ended = summary.ended_at === null && next.ended_at !== null;
+  const restarted = next.attempts.length !== summary.attempts.length;
+  summary = next;
+  store.setAttempts(next.attempts);
+  header.show(next);
+  workers.show(next.members);
+  members.show(next.members);
+  checkpoints.show(next.checkpoints);
+  actions.show(next);
+  showNumbers();
+  if (restarted) painter.touchAll();
+  if (ended || restarted) loadTotals();
+}
+
+function showNumbers() {
+  figures.show(header.summary ?? summary);
+  workers.show(summary.members);
+  members.measure(applied);
+}
+
+let numbersDue = false;
+function numbersSoon() {
+  if (numbersDue) return;
+  numbersDue = true;
+  setTimeout(() => {
+    numbersDue = false;
+    header.tick();
+    showNumbers();
+  }, 400);
+}
+
+// ---------------------------------------------------------------- the stream
+
+async function get(path) {
+  const response = await fetch(`${api}${path}`);
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+async function loadTotals() {
+  const answer = await get(`totals?${new URLSearchParams([...SUMMED].map((key) => ["key", key]))}`);
+  totals.load(answer.totals);
+  painter.touch(SUMMED);
+  members.measure(applied);
+}
+
+async function catchUp(after) {
+  const wanted = new URLSearchParams(KEYS.map((key) => ["key", key]));
+  if (after >= 0) wanted.set("after", after);
+  if (layer !== null) for (const chart of [means, variances]) wanted.append("key", chart.key);
+  const [answer] = await Promise.all([get(`series?${wanted}`), loadTotals()]);
+  const keys = store.load(answer.series);
+  noticeMetrics(keys);
+  for (const key of answer.keys) {
+    const named = BATCH_NORM.exec(key);
+    if (named) offerLayer(named[1]);
+  }
+  painter.touch(keys);
+  showNumbers();
+  page.dataset.loaded = "yes";
+  return answer.sequence;
+}
+
+function hearSnapshot(message) {
+  showSummary(message.summary);
+  timeline.add(message.events);
+  log.add(message.log);
+}
+
+function hearDelta(delta) {
+  const keys = store.hear(delta);
+  totals.hear(delta, SUMMED);
+  noticeMetrics(keys);
+  header.hear(delta.progress);
+  painter.touch(keys);
+  painter.touch(SUMMED);
+  numbersSoon();
+}
+
+function showLive(live) {
+  const link = byId("link");
+  link.dataset.live = live ? "yes" : "no";
+  say(link, live ? "live" : "reconnecting");
+}
+
+showSummary(initial);
+painter.touchAll();
+setInterval(() => {
+  if (summary.state === "running" && !document.hidden) loadTotals().catch(() => {});
+}, TOTALS_MS);
+
+new Stream(`${location.origin.replace(/^http/, "ws")}/live/runs/${initial.id}/`, {
+  snapshot: hearSnapshot,
+  changed: hearSnapshot,
+  delta: hearDelta,
+  live: showLive,
+  catchUp,
+}).open();

@@ -1,0 +1,51 @@
+"""The list of runs, and the page of one."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from trainhub import access, summary, words
+from trainhub.models import Run
+from trainhub.queries import listed
+from workers import catalog
+
+PAGE_RUNS = 50
+
+
+@login_required
+@require_safe
+def list_runs(request: HttpRequest) -> HttpResponseBase:
+    """All runs a person may see, newest first. htmx asks for the table alone, every few seconds."""
+    page = Paginator(access.visible_runs(request.user).order_by("-created_at"), PAGE_RUNS).get_page(
+        request.GET.get("page")
+    )
+    shown = {"page": page, "rows": [listed(run) for run in page]}
+    part = bool(getattr(request, "htmx", False))
+    return render(request, "runs/_table.html" if part else "runs/list.html", shown)
+
+
+@login_required
+@require_safe
+def show_run(request: HttpRequest, run_id: int) -> HttpResponseBase:
+    run = access.run_to_see(request.user, run_id)
+    return render(
+        request,
+        "runs/run.html",
+        {
+            "run": run,
+            "summary": summary.read(run),
+            "may_change": access.may_change(request.user, run),
+            "metrics": known_metrics(run),
+            "trainers": words.trainers(run.spec),
+        },
+    )
+
+
+def known_metrics(run: Run) -> list[str]:
+    """Metrics whose charts have a place from the start, so that nothing moves when their first points come."""
+    found = {name for name in run.metrics if name not in {"loss", "version"}}
+    return sorted(found | set(catalog.metrics_of(run.spec.get("problem", {}).get("kind", ""))))
