@@ -71,7 +71,7 @@ def test_it_serves_pages_and_leaves_nothing_when_stopped(home: Path, number: sig
 
 def test_the_first_admin_gets_a_link_and_later_ones_by_name(running: Up) -> None:
     assert f"http://127.0.0.1:{running.port}/sign-in/" in running.said()
-    fresh = manage(running.home, "signin", "admin", "--address", f"http://127.0.0.1:{running.port}")
+    fresh = manage(running.home, "signin", "admin")
     assert fresh.stdout.startswith(f"http://127.0.0.1:{running.port}/sign-in/")
     assert "no active user named 'carol'" in manage(running.home, "signin", "carol").stderr
 

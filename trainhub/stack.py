@@ -60,6 +60,11 @@ class Layout:
     def services(self) -> Path:
         return self.runtime_dir / FILE_NAME
 
+    @property
+    def address(self) -> Path:
+        """Where the pages are, for commands that print links while the stack runs."""
+        return self.runtime_dir / "address"
+
 
 def open_port(host: str, port: int, *, any_when_busy: bool = False) -> socket.socket:
     """Listen on the port, before anything is started. Raises StackError when it is taken."""
@@ -120,6 +125,11 @@ class Stack:
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(say=self.say, record=self._record)
 
+    @property
+    def address(self) -> str:
+        host, port = self.listening.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Everything up inside, nothing left outside, whatever happens in between."""
@@ -149,6 +159,7 @@ class Stack:
     def _start(self, account: embedded.Account | None) -> None:
         services = self._start_services(account)
         services.write(self.layout.services)
+        write_private(self.layout.address, self.address)
         ensure_secret_key(self.layout.secret_key_file)
         try:
             prepare_django(services, self.layout.secret_key_file)

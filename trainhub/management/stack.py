@@ -23,7 +23,12 @@ def make_stack(
     *, host: str, port: int, slots: int | None, say: Callable[[str], None], any_port_when_busy: bool = False
 ) -> Stack:
     """A stack with its port open, not yet started."""
-    layout = Layout(
+    listening = open_port(host, port, any_when_busy=any_port_when_busy)
+    return Stack(layout=layout(), listening=listening, say=say, cpu_slots=slots)
+
+
+def layout() -> Layout:
+    return Layout(
         base=settings.BASE_DIR,
         home=settings.HOME,
         runtime_dir=settings.RUNTIME_DIR,
@@ -31,13 +36,6 @@ def make_stack(
         shm_prefix=settings.SHM_PREFIX,
         given=Services(os.environ.get("DATABASE_URL") or None, os.environ.get("REDIS_URL") or None),
     )
-    listening = open_port(host, port, any_when_busy=any_port_when_busy)
-    return Stack(layout=layout, listening=listening, say=say, cpu_slots=slots)
-
-
-def address(stack: Stack) -> str:
-    host, port = stack.listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def link(stack_address: str, user: User, *, to: str = "") -> str:

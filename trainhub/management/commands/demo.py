@@ -16,7 +16,7 @@ from trainhub import queries
 from trainhub.actions import runs
 from trainhub.actions.access import first_admin
 from trainhub.embedded import EmbeddedError
-from trainhub.management.stack import add_options, address, link, make_stack
+from trainhub.management.stack import add_options, link, make_stack
 from trainhub.models import Run, RunState
 from trainhub.stack import Stack, StackError
 from workers.spec import RunSpec
@@ -61,7 +61,7 @@ class Command(BaseCommand):
         """Submit, follow, and tell the result. The state in which the run was seen last."""
         admin, project = first_admin()
         run = runs.submit(project=project, owner=admin, spec=spec)
-        where = address(stack)
+        where = stack.address
         self.console.print(f"TrainHub is at {where}")
         self.console.print(f"Watch the run in a browser: {link(where, admin, to=f'/runs/{run.pk}/')}")
         self.follow(stack, run)

@@ -9,7 +9,6 @@ from trainhub.actions.access import first_admin
 from trainhub.embedded import EmbeddedError
 from trainhub.management.stack import (
     add_options,
-    address,
     link,
     make_stack,
     nobody_signed_in_yet,
@@ -28,7 +27,7 @@ class Command(BaseCommand):
         try:
             stack = make_stack(host=host, port=port, slots=slots, say=self.say)
             with stack.running():
-                where = address(stack)
+                where = stack.address
                 admin, _ = first_admin()
                 self.say(f"TrainHub is at {where}")
                 if nobody_signed_in_yet():
