@@ -1,0 +1,162 @@
+"""What goes wrong, and that it costs what it should and no more. Each test makes sure that its fault happened."""
+
+import random
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.harness import Gang, spec_of
+from tests.engine.test_runs import counts, final_checkpoint
+from workers import events
+from workers.assignment import Cause, Exit, Outcome, Role
+from workers.failures import Failure
+from workers.transport import shared_memory
+
+PROBLEMS = "tests.engine.problems"
+
+
+def python(name: str, **parameters: int) -> dict[str, object]:
+    return {"kind": "python", "target": f"{PROBLEMS}:{name}", "parameters": parameters}
+
+
+def test_a_ledger_stays_exact_while_trainers_are_killed_and_replaced(tmp_path: Path) -> None:
+    chance, kills = random.Random(1), 0
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    with Gang(spec_of(problem=problem, workers=4, budget={"updates": 2500}), tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        while gang.server.alive and gang.version < 1800:
+            time.sleep(chance.uniform(0.0, 0.06))
+            worker = chance.randrange(4)
+            gang.trainers[worker].kill()
+            gang.trainers[worker] = gang.start(Role.TRAINER, worker)
+            kills += 1
+        assert gang.end() == Exit(Outcome.COMPLETED, None, "the budget is spent", 2500)
+        held = counts(final_checkpoint(gang).data["path"])
+        loss = gang.server.series(events.LOSS)
+        assert sum(held) == 2500
+        assert held[:4] == [len(loss[w][0]) for w in range(4)]
+        assert sorted(np.concatenate([x for x, _ in loss.values()]).tolist()) == list(range(1, 2501))
+        lost = [e for e in gang.server.events("left") if not e.data["expected"]]
+        assert kills >= 5
+        assert len(lost) >= 5  # some are killed before they have joined
+        assert gang.leftovers() == []
+
+
+def test_gradients_that_stay_not_finite_fail_the_run(tmp_path: Path) -> None:
+    with Gang(spec_of(problem=python("NotFinite", first=6, last=10_000)), tmp_path) as gang:
+        word = gang.end()
+        assert (word.outcome, word.cause, word.version) == (Outcome.FAILED, Cause.NON_FINITE, 5)
+        assert [e.level for e in gang.server.events("warning")] == ["warning"]
+        assert gang.server.events("checkpoint") == []
+
+
+def test_a_few_that_are_not_finite_are_counted_and_passed_over(tmp_path: Path) -> None:
+    with Gang(spec_of(problem=python("NotFinite", first=3, last=5)), tmp_path) as gang:
+        assert gang.end().version == 20
+        assert max(b.progress.refused for b in gang.server.batches() if b.progress) == 3
+        _, losses = gang.server.series(events.LOSS)[0]
+        assert np.isfinite(losses).all()
+
+
+def test_an_error_in_the_loss_names_itself(tmp_path: Path) -> None:
+    with Gang(spec_of(problem=python("Raises")), tmp_path) as gang:
+        word = gang.trainers[0].end()
+        assert word is not None
+        assert (word.outcome, word.cause) == (Outcome.FAILED, Cause.USER_CODE)
+        assert "the moon is in the wrong quarter" in word.detail
+        assert "problems.py" in word.detail
+
+
+def test_an_error_in_the_data_fails_the_server_before_it_listens(tmp_path: Path) -> None:
+    with Gang(spec_of(problem=python("NoData")), tmp_path, trainers=0) as gang:
+        word = gang.server.end()
+        assert word is not None
+        assert (word.cause, "no such data" in word.detail) == (Cause.DATA, True)
+
+
+def test_a_killed_server_is_noticed_at_once_and_leaks_no_memory(tmp_path: Path) -> None:
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    with Gang(spec_of(problem=problem, workers=2, budget={"updates": 10**6}), tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        gang.server.kill()
+        began = time.monotonic()
+        words = [m.end() for m in gang.all[1:]]
+        assert time.monotonic() - began < 3.0
+        assert {w.outcome for w in words if w} == {Outcome.SERVER_LOST}
+        assert Exit.read(gang.server.work_dir) is None
+        assert list(Path("/dev/shm").glob(gang.shm_prefix + "*")) == []
+
+
+def test_a_restarted_server_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    work = spec_of(problem=problem, budget={"updates": 1500}, checkpoints={"every_seconds": 0.2})
+    with Gang(work, tmp_path) as first:
+        first.wait_for(lambda: len(first.server.events("checkpoint")) >= 2)
+        first.server.kill()
+        saved = first.server.events("checkpoint")[-1].data
+    with Gang(work, tmp_path, attempt=2, restore=saved["path"]) as second:
+        assert second.end().version == 1500
+        [restored] = second.server.events("restored")
+        assert restored.data["version"] == saved["version"] > 0
+        assert counts(final_checkpoint(second).data["path"])[0] == 1500
+
+
+def test_a_trainer_asked_to_leave_does_so_in_order(tmp_path: Path) -> None:
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    work = spec_of(problem=problem, workers={"min": 1, "max": 2}, budget={"updates": 800})
+    with Gang(work, tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        gang.trainers[1].ask_to_stop()
+        word = gang.trainers[1].end()
+        assert word is not None
+        assert word.outcome is Outcome.STOPPED
+        assert gang.end().version == 800
+        left = [e for e in gang.server.events("left") if e.data["worker"] == 1]
+        assert [e.data["expected"] for e in left] == [True]
+
+
+def test_strangers_are_refused_and_the_run_goes_on(tmp_path: Path) -> None:
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    with Gang(spec_of(problem=problem, budget={"updates": 1000}), tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        forger = gang.start(Role.TRAINER, 0, run_key=b"a wrong key")
+        late = gang.start(Role.TRAINER, 0, epoch=0)
+        twin = gang.start(Role.TRAINER, 0)
+        with socket.socket(socket.AF_UNIX) as vandal:
+            vandal.connect(str(gang.runtime / "server"))
+            vandal.sendall(random.Random(0).randbytes(2000))
+            words = [m.end() for m in (forger, late, twin)]
+        assert [w.cause for w in words if w] == [Cause.FENCED] * 3
+        assert gang.end().version == 1000
+        refused = " ".join(e.message for e in gang.server.events("refused"))
+        for reason in ("not the key", "epoch 0", "a trainer 0 already", "not a frame"):
+            assert reason in refused
+
+
+def test_a_silent_connection_is_cut(tmp_path: Path) -> None:
+    work = spec_of(problem={"kind": "ledger", "compute_seconds": 0.05}, budget={"updates": 200})
+    with Gang(work, tmp_path) as gang, socket.socket(socket.AF_UNIX) as silent:
+        gang.wait_for(lambda: gang.version > 0)
+        silent.connect(str(gang.runtime / "server"))
+        silent.settimeout(10)
+        assert b"no join came in time" in silent.recv(4096)
+
+
+def test_a_slot_that_does_not_fit_is_refused_with_the_numbers() -> None:
+    with pytest.raises(Failure, match=r"a run of 4 trainers needs 953674316\.4 MiB, \d+\.\d MiB are free") as caught:
+        shared_memory.check_room(10**15, "a run of 4 trainers")
+    assert caught.value.cause is Cause.SHARED_MEMORY
+
+
+def test_a_lost_evaluator_costs_the_run_nothing_but_its_last_evaluation(tmp_path: Path) -> None:
+    work = spec_of(problem={"kind": "ledger", "compute_seconds": 0.001}, budget={"updates": 300})
+    with Gang(work, tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        assert gang.evaluator is not None
+        gang.evaluator.kill()
+        gang.start(Role.EVALUATOR)
+        assert gang.end().version == 300
+        assert [e.data["version"] for e in gang.server.events("evaluated")][-1] == 300

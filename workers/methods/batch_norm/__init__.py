@@ -1,0 +1,1 @@
+"""Batch norm across trainers: what they normalise by, and what the server keeps."""

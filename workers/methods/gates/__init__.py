@@ -1,0 +1,1 @@
+"""Gates: which of the waiting gradients make the next update."""

@@ -1,0 +1,1 @@
+"""Rate rules: how long a step each gradient of an update takes."""

@@ -1,0 +1,15 @@
+"""Plain asynchronous SGD: every update takes one full step, however late its gradients are.
+
+    s_i = 1 / c
+
+c gradients are combined in an update; with c = 1 this is s = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Constant:
+    def scales(self, staleness: Sequence[int], workers: Sequence[int]) -> list[float]:
+        return [1.0 / len(staleness)] * len(staleness)

@@ -1,0 +1,119 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8 by 8 pixels, 10 classes (UCI, Alpaydin & Kaynak, 1998)."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from workers import spec
+from workers.problems.base import Metric, Problem, Split
+
+TEST_SHARE = 0.2
+SPLIT_SEED = 0
+CLASSES = 10
+WHITE = 16.0
+
+
+class Digits(Problem):
+    metrics = (Metric("accuracy", "max"),)
+
+    def __init__(self, part: spec.Digits) -> None:
+        self._model = part.model
+
+    def model(self) -> nn.Module:
+        match self._model:
+            case spec.DigitsMlp():
+                return mlp(self._model.hidden, batch_norm=self._model.batch_norm)
+            case spec.DigitsCnn():
+                return cnn(self._model.width)
+
+    def dataset(self, split: Split) -> Dataset[Any]:
+        images, labels = read_digits()
+        train, test = stratified_split(labels)
+        chosen = train if split == "train" else test
+        return Images(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen]))
+
+    def collate(self, examples: Any) -> Any:
+        return examples  # `Images` makes its batches itself
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        images, labels = batch
+        logits = model(images)
+        right = (logits.detach().argmax(1) == labels).float().mean()
+        return functional.cross_entropy(logits, labels), {"accuracy": right}
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Images (n, 1, 8, 8) in 0 to 1 and their labels, indexed a whole batch at a time."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.as_tensor(indices)
+        return self.images[chosen], self.labels[chosen]
+
+
+def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Read scikit-learn's copy without importing scikit-learn, which takes over a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("the digits are part of scikit-learn, which is not installed")
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    return table[:, :-1].reshape(-1, 1, 8, 8) / WHITE, table[:, -1].astype(np.int64)
+
+
+def stratified_split(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of the training and of the test examples: always the same, each class in proportion."""
+    random = np.random.default_rng(SPLIT_SEED)
+    train, test = [], []
+    for label in range(CLASSES):
+        members = random.permutation(np.flatnonzero(labels == label))
+        held_out = round(len(members) * TEST_SHARE)
+        test.append(members[:held_out])
+        train.append(members[held_out:])
+    return np.concatenate(train), np.concatenate(test)
+
+
+def cnn(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2 * width * 16, CLASSES),
+    )
+
+
+def mlp(hidden: Sequence[int], *, batch_norm: bool) -> nn.Module:
+    layers: list[nn.Module] = [nn.Flatten()]
+    size = 64
+    for width in hidden:
+        layers.append(nn.Linear(size, width, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(width))
+        layers.append(nn.ReLU())
+        size = width
+    return nn.Sequential(*layers, nn.Linear(size, CLASSES))

@@ -1,0 +1,396 @@
+"""The server child: feeds the core from the sessions, keeps the clocks, and brings the run to its end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.assignment import Cause, Exit, Outcome
+from workers.checkpoint import Meta
+from workers.events import Progress
+from workers.process import Child
+from workers.server import setup
+from workers.server.budget import per_pass
+from workers.server.checkpoints import Checkpointer, restore
+from workers.server.core import HandOver, Stale
+from workers.server.evaluations import Evaluations
+from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
+from workers.server.telemetry import Measurements, Telemetry
+from workers.transport import frames
+from workers.transport.frames import Frame, FrameError, Kind
+from workers.transport.shared_memory import SlotSize, check_room
+
+GATHER_SECONDS = 15.0
+"""After the first trainer has come, the others have this long before the run starts with the least number."""
+ALONE_SECONDS = 600.0
+"""A server that nobody works for gives its slot back."""
+TICK_SECONDS = 0.2
+RATE_SECONDS = 1.0
+NOT_FINITE_IN_A_ROW = 10
+NOT_FINITE_OF_RECENT = 20
+RECENT = 100
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why the loop ends, and how."""
+
+    outcome: Outcome
+    message: str
+    kind: str = ""
+    cause: Cause | None = None
+
+
+def run(child: Child) -> Exit:
+    """Serve a run to its end."""
+    return Server(child).serve()
+
+
+class Server:
+    def __init__(self, child: Child) -> None:
+        self._spec, self._reporter, self._stop = child.spec, child.reporter, child.stop
+        self._assignment = child.assignment
+        self._run = setup.build(child.spec)
+        self._core = self._run.core
+        self._seconds_before = self._restore()
+        self._sessions = Sessions(self._identity(), child.stop)
+        self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics)
+        self._measurements = Measurements(len(self._run.metrics))
+        self._checkpointer = Checkpointer(self._run, Path(child.assignment.checkpoint_dir), child.reporter)
+        self._evaluations = Evaluations(
+            self._run, self._sessions, self._telemetry, child.reporter, every=self._evaluation_every()
+        )
+        self._waiting: deque[tuple[Session, Frame, tuple[float, ...]]] = deque()
+        self._recent_not_finite: deque[bool] = deque(maxlen=RECENT)
+        self._not_finite_in_a_row = 0
+        self._ending: Ending | None = None
+        self._started_at: float | None = None
+        self._first_join_at: float | None = None
+        self._listening_at = self._company_at = time.monotonic()
+        self._saved_version = self._core.version
+        self._next_tick = self._next_rate = self._next_checkpoint = 0.0
+
+    def _evaluation_every(self) -> float:
+        return self._spec.evaluation.every_passes * per_pass(self._spec, self._run.examples)
+
+    def _restore(self) -> float:
+        path = self._assignment.restore
+        if path is None:
+            return 0.0
+        take = self._spec.start.take if self._spec.start.kind == "checkpoint" else "all"
+        meta = restore(self._run, Path(path), own_run=self._assignment.run, take=take)
+        self._reporter.event(
+            "restored",
+            f"continues from version {meta.version}" if meta.version else "starts with the weights of a checkpoint",
+            version=meta.version,
+            gradients=meta.gradients,
+            path=path,
+        )
+        return meta.seconds
+
+    def _identity(self) -> Identity:
+        layout = self._run.layout
+        trainer, evaluator = SlotSize.trainer(layout), SlotSize.evaluator(layout)
+        workers = self._spec.workers.max
+        check_room(workers * trainer.size_bytes + evaluator.size_bytes, f"a run of {workers} trainers")
+        return Identity(self._assignment, layout.manifest(self._run.metrics), trainer, evaluator, workers)
+
+    # ------------------------------------------------------------ the life of a run
+
+    def serve(self) -> Exit:
+        self._reporter.watch(self.progress)
+        self._reporter.event(
+            "listening", "the server listens", endpoint=self._assignment.endpoint, version=self._core.version
+        )
+        try:
+            while self._ending is None:
+                self._turn()
+            return self._finish(self._ending)
+        finally:
+            self._sessions.close()
+
+    def _turn(self) -> None:
+        for session in self._sessions.poll(TICK_SECONDS):
+            self._hear(session)
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_SECONDS
+            self._tick(now)
+
+    def _tick(self, now: float) -> None:
+        for session in self._sessions.late_strangers():
+            self._sessions.cut(session, "no join came in time")
+        if self._stop.requested:
+            self._end(Ending(Outcome.STOPPED, "stopped as asked"))
+        elif self._started_at is None:
+            self._gather(now)
+        else:
+            self._while_training(now)
+        if self._sessions.trainers():
+            self._company_at = now
+        elif now - self._company_at > ALONE_SECONDS:
+            self._end(Ending(Outcome.FAILED, f"no trainer for {ALONE_SECONDS:.0f} s", cause=Cause.DEADLINE))
+
+    def _while_training(self, now: float) -> None:
+        if self._run.budget.spent_seconds(self.seconds):
+            self._end(Ending(Outcome.COMPLETED, "the time is spent", "budget-spent"))
+        if now >= self._next_rate:
+            self._next_rate = now + RATE_SECONDS
+            self._telemetry.rate(self._core.version)
+        if now >= self._next_checkpoint and not self._checkpointer.busy and self._core.version > self._saved_version:
+            self._next_checkpoint = now + (self._spec.checkpoints.every_seconds or math.inf)
+            self._saved_version = self._core.version
+            self._checkpointer.start(self._meta())
+        if self._evaluations.reached(self._spec.budget.target):
+            self._end(
+                Ending(Outcome.COMPLETED, f"{self._evaluations.latest_text} reaches the target", "target-reached")
+            )
+        self._evaluations.begin_if_due()
+
+    def _end(self, ending: Ending) -> None:
+        self._ending = self._ending or ending
+
+    def _finish(self, ending: Ending) -> Exit:
+        if ending.kind:
+            self._reporter.event(ending.kind, ending.message, version=self._core.version)
+        completed = ending.outcome is Outcome.COMPLETED
+        self._tell_trainers(completed)
+        if self._started_at is not None:
+            self._telemetry.rate(self._core.version)
+        if completed:
+            self._evaluations.finish(self._hear, give_up=lambda: self._stop.requested)
+        if ending.outcome is not Outcome.FAILED:
+            self._checkpointer.start(self._meta(), final=True)
+        self._checkpointer.wait()
+        evaluator = self._sessions.evaluator()
+        if evaluator is not None:
+            self._say(evaluator, Kind.STOP, flags=frames.COMPLETED if completed else 0)
+        return Exit(ending.outcome, ending.cause, ending.message, self._core.version)
+
+    def _tell_trainers(self, completed: bool) -> None:
+        for session in self._sessions.trainers():
+            self._say(session, Kind.STOP, flags=frames.COMPLETED if completed else 0)
+
+    # ------------------------------------------------------------ gathering
+
+    def _gather(self, now: float) -> None:
+        """Start when all trainers are here, or after a while when enough are."""
+        here = len(self._sessions.trainers())
+        if here and self._first_join_at is None:
+            self._first_join_at = now
+        patience_over = self._first_join_at is not None and now - self._first_join_at > GATHER_SECONDS
+        workers = self._spec.workers
+        if here >= workers.max or (patience_over and here >= workers.min):
+            self._start(now)
+        elif now - self._listening_at > ALONE_SECONDS:
+            message = f"{here} of at least {workers.min} trainers came within {ALONE_SECONDS:.0f} s"
+            self._end(Ending(Outcome.FAILED, message, cause=Cause.DEADLINE))
+
+    def _start(self, now: float) -> None:
+        self._started_at = now
+        self._telemetry.start(self._core.version)
+        self._next_rate = now + RATE_SECONDS
+        self._next_checkpoint = now + (self._spec.checkpoints.every_seconds or math.inf)
+        trainers = self._sessions.trainers()
+        self._reporter.event(
+            "training", f"{len(trainers)} trainers start", trainers=len(trainers), version=self._core.version
+        )
+        for session in trainers:
+            self._send_weights(session)
+        if self._budget_spent():
+            self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
+
+    # ------------------------------------------------------------ sessions
+
+    def _hear(self, session: Session) -> None:
+        """Take in what a session says; whatever is wrong with it ends this session, never the run."""
+        try:
+            for frame in session.receive():
+                session.check(frame)
+                self._handle(session, frame)
+        except Hangup:
+            self._gone(session)
+        except (Refusal, Stale, FrameError, ValueError) as refusal:
+            self._refuse(session, str(refusal))
+
+    def _handle(self, session: Session, frame: Frame) -> None:
+        if frame.kind == Kind.PUSH and session.place is not None and not session.evaluator:
+            self._pushed(session, frame)
+        elif not session.joined:
+            self._join(session, frame)
+        elif frame.kind == Kind.READY and not session.ready:
+            self._ready(session)
+        elif frame.kind == Kind.RESULT and session.evaluator:
+            self._evaluations.result(session, frame)
+        elif frame.kind == Kind.LEAVE:
+            session.left = True
+        else:
+            raise Refusal(f"a {Kind(frame.kind).name} out of place")
+
+    def _join(self, session: Session, frame: Frame) -> None:
+        holder = self._sessions.holder(frame.worker)
+        if holder is not None and not frame.flags & frames.EVALUATOR:
+            # A killed trainer's last push may still lie in its socket: take it in before its successor starts.
+            # First what it sent, then its hang-up.
+            self._hear(holder)
+            self._hear(holder)
+        if self._ending is not None and not frame.flags & frames.EVALUATOR:
+            raise Refusal("the run has ended")
+        slot = self._sessions.make_slot(session, frame)
+        self._run.layout.give_constants(self._run.model, slot.constants)
+        session.send(Kind.WELCOME, body=slot.name.encode())
+
+    def _ready(self, session: Session) -> None:
+        slot = session.slot
+        assert slot is not None
+        slot.unlink()
+        session.ready = True
+        if session.evaluator:
+            return
+        session.place = HandOver.of(
+            self._core.tiling, gradient=slot.gradient, weights=slot.weights, buffers=slot.buffers
+        )
+        self._reporter.event(
+            "joined", f"{session.who} joined", worker=session.worker, member=session.member, version=self._core.version
+        )
+        if self._started_at is not None:
+            self._send_weights(session)
+        else:
+            self._gather(time.monotonic())
+
+    def _gone(self, session: Session) -> None:
+        self._sessions.cut(session)
+        if not session.joined:
+            return
+        if session.evaluator:
+            self._evaluations.lost()
+        expected = session.left or self._ending is not None
+        self._reporter.event(
+            "left",
+            f"{session.who} left" if expected else f"{session.who} was lost",
+            level="info" if expected else "warning",
+            worker=session.worker,
+            member=session.member,
+            expected=expected,
+            version=self._core.version,
+        )
+
+    def _refuse(self, session: Session, reason: str) -> None:
+        self._sessions.cut(session, reason)
+        self._reporter.event(
+            "refused", f"{session.who if session.joined else 'a connection'} was refused: {reason}", level="warning"
+        )
+
+    def _say(self, session: Session, kind: Kind, *, flags: int = 0) -> None:
+        try:
+            session.send(kind, flags=flags)
+        except Hangup:
+            self._gone(session)
+
+    def _send_weights(self, session: Session, flags: int = 0) -> None:
+        assert session.place is not None
+        self._core.send(session.place)
+        self._answer(session, flags)
+
+    def _answer(self, session: Session, flags: int = 0) -> None:
+        """The weights are in the slot: name their version, then wake the trainer."""
+        assert session.slot is not None
+        clocks = self._core.clocks
+        session.slot.version = clocks.version
+        try:
+            session.answer(clocks.version, clocks.steps[session.worker], flags)
+        except Hangup:
+            self._gone(session)
+
+    # ------------------------------------------------------------ pushes
+
+    def _pushed(self, session: Session, frame: Frame) -> None:
+        if self._ending is not None:
+            return  # it has been told to stop; what it still had under way is not applied
+        measured = self._measurements.read(frame.body)
+        if not (math.isfinite(measured[0]) and math.isfinite(measured[1])):
+            self._not_finite(session, frame)
+            return
+        self._waiting.append((session, frame, measured))
+        while self._core.rules.gate.group([s.worker for s, _, _ in self._waiting]):
+            self._apply(*self._waiting.popleft())
+
+    def _apply(self, session: Session, frame: Frame, measured: tuple[float, ...]) -> None:
+        place = session.place
+        assert place is not None
+        core = self._core
+        applied = core.push(session.worker, place, base_version=frame.base_version, step=frame.step)
+        over = self._budget_spent()
+        if over:
+            self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
+        else:
+            self._answer(session)
+        # From here on the trainer computes again.
+        self._not_finite_in_a_row = 0
+        self._recent_not_finite.append(False)
+        self._telemetry.gradient(applied, core.clocks.version, measured)
+        if place.has_buffers and not over:
+            self._telemetry.batch_norm(
+                session.worker, core.clocks.version, time.monotonic(), place.buffers, core.buffers
+            )
+        self._evaluations.begin_if_due()
+
+    def _budget_spent(self) -> bool:
+        clocks = self._core.clocks
+        return self._run.budget.spent_updates(gradients=clocks.gradients, updates=clocks.version)
+
+    def _not_finite(self, session: Session, frame: Frame) -> None:
+        """Refuse a gradient before it touches the weights; a run that keeps making them has failed."""
+        assert session.place is not None
+        self._core.refuse(session.worker, session.place, base_version=frame.base_version, step=frame.step)
+        self._not_finite_in_a_row += 1
+        self._recent_not_finite.append(True)
+        if self._not_finite_in_a_row == 1:
+            self._reporter.warn(
+                f"{session.who} made a gradient that is not finite; it was not applied",
+                worker=session.worker,
+                version=self._core.version,
+            )
+        recent = sum(self._recent_not_finite)
+        if self._not_finite_in_a_row >= NOT_FINITE_IN_A_ROW or recent > NOT_FINITE_OF_RECENT:
+            message = f"{recent} of the last {len(self._recent_not_finite)} gradients were not finite"
+            self._end(Ending(Outcome.FAILED, message, cause=Cause.NON_FINITE))
+        else:
+            self._answer(session, frames.NOT_APPLIED)
+
+    # ------------------------------------------------------------ where it stands
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a restart included."""
+        now = 0.0 if self._started_at is None else time.monotonic() - self._started_at
+        return self._seconds_before + now
+
+    def progress(self) -> Progress:
+        """Called from the reporter's thread: reads numbers, changes nothing."""
+        clocks = self._core.clocks
+        fraction = self._run.budget.fraction(gradients=clocks.gradients, updates=clocks.version, seconds=self.seconds)
+        return Progress(clocks.version, clocks.gradients, fraction, clocks.refused, dict(enumerate(clocks.applied)))
+
+    def _meta(self) -> Meta:
+        clocks, a = self._core.clocks, self._assignment
+        return Meta(
+            run=a.run,
+            attempt=a.attempt,
+            epoch=a.epoch,
+            version=clocks.version,
+            gradients=clocks.gradients,
+            seed=self._spec.seed,
+            steps=list(clocks.steps),
+            applied=list(clocks.applied),
+            refused=clocks.refused,
+            statistics=clocks.statistics,
+            optimizer_steps=self._core.rules.optimizer.steps,
+            seconds=self.seconds,
+            metrics=self._evaluations.of(clocks.version),
+            spec=json.loads(self._spec.canonical()),
+        )

@@ -1,0 +1,1 @@
+"""The trainer: batches by number, the local loop, injected delays."""

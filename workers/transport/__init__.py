@@ -1,0 +1,1 @@
+"""How gradients and weights travel: frames over a socket, tensors by hand-over slots."""

@@ -1,0 +1,80 @@
+"""What a trainer and an evaluator need of a transport, whichever way tensors travel."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+JOIN_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
+"""Silence after which a server counts as lost. It answers within milliseconds; this is for a stopped machine."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trainer measured while it made a gradient; travels in its push.
+
+    `metrics` in the order of the problem's. NaN: not measured.
+    """
+
+    loss: float
+    gradient_norm: float
+    compute_seconds: float
+    wait_seconds: float
+    transfer_seconds: float
+    metrics: tuple[float, ...]
+
+    def pack(self) -> bytes:
+        return struct.pack(
+            f"<{5 + len(self.metrics)}d",
+            self.loss,
+            self.gradient_norm,
+            self.compute_seconds,
+            self.wait_seconds,
+            self.transfer_seconds,
+            *self.metrics,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """New weights are readable; go on with `step`. `applied`: whether the gradient before was."""
+
+    version: int
+    step: int
+    applied: bool
+
+
+class RunEnded(Exception):
+    """The server said stop. `completed`: its budget is spent; otherwise it was stopped."""
+
+    def __init__(self, *, completed: bool) -> None:
+        super().__init__("the run is complete" if completed else "the run was stopped")
+        self.completed = completed
+
+
+class TrainerSession(Protocol):
+    """A trainer's end. Between a push and its answer the three vectors belong to the server."""
+
+    weights: Tensor
+    gradient: Tensor
+    buffers: Tensor
+    constants: Tensor
+    """Bytes of what the model holds beside them; given once, at the join."""
+
+    def push(self, report: Report, *, step: int) -> None:
+        """Hand over gradient and statistics. Raises as `answer` does."""
+        ...
+
+    def answer(self) -> Answer:
+        """Wait for new weights. Raises RunEnded, ServerLost, or Failure when the server refuses this trainer."""
+        ...
+
+    def waits(self, seconds: float) -> bool:
+        """Wait for a word of the server or a stop; says whether the server has one."""
+        ...
+
+    def leave(self) -> None: ...

@@ -1,0 +1,98 @@
+"""Frames: a fixed binary header and a short body. No pickle, no code, nothing allocated on a peer's word.
+
+Every frame names its run, epoch and sender, and carries a sequence number that rises by exactly 1 for each sender.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+MAGIC = 0x54485031
+HEADER = struct.Struct("<IHHIQQQqQQQQ")
+MAX_BODY_BYTES = 64 * 1024
+
+
+class Kind(IntEnum):
+    JOIN = 1  # child: manifest (32 bytes) and the run's key
+    WELCOME = 2  # server: the name of the child's slot
+    READY = 3  # child: it has mapped the slot
+    WEIGHTS = 4  # server: new weights are in the slot; go on with `step`
+    PUSH = 5  # trainer: gradient and statistics are in the slot; body: measurements
+    EVALUATE = 6  # server: weights to evaluate are in the slot
+    RESULT = 7  # evaluator: loss and metrics
+    STOP = 8  # server: the run ends
+    LEAVE = 9  # child: it goes in order
+    REFUSED = 10  # server: why this session ends
+
+
+KINDS = frozenset(Kind)
+
+# Flags
+EVALUATOR = 1  # in JOIN
+COMPLETED = 1  # in STOP: the run is through; without it, it was stopped
+NOT_APPLIED = 1  # in WEIGHTS: the gradient before was not finite and left no trace
+
+
+class Frame(NamedTuple):
+    kind: int
+    flags: int
+    run: int
+    epoch: int
+    member: int
+    worker: int
+    sequence: int
+    base_version: int
+    version: int
+    step: int
+    body: bytes
+
+
+class FrameError(ValueError):
+    """What came is no frame, or not one of this session."""
+
+
+def pack(
+    kind: int,
+    *,
+    run: int,
+    epoch: int,
+    member: int,
+    worker: int,
+    sequence: int,
+    flags: int = 0,
+    base_version: int = 0,
+    version: int = 0,
+    step: int = 0,
+    body: bytes = b"",
+) -> bytes:
+    return (
+        HEADER.pack(MAGIC, kind, flags, len(body), run, epoch, member, worker, sequence, base_version, version, step)
+        + body
+    )
+
+
+class Decoder:
+    """Cuts a byte stream into frames. Holds one frame's bytes at most beyond what it is fed."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take what came; returns the frames that are complete. Raises FrameError for anything else."""
+        if self._rest:
+            data = self._rest + data
+        found: list[Frame] = []
+        offset = 0
+        while len(data) - offset >= HEADER.size:
+            magic, kind, flags, length, *numbers = HEADER.unpack_from(data, offset)
+            if magic != MAGIC or kind not in KINDS or length > MAX_BODY_BYTES:
+                raise FrameError("what came is not a frame of this protocol")
+            end = offset + HEADER.size + length
+            if end > len(data):
+                break
+            found.append(Frame._make((kind, flags, *numbers, data[offset + HEADER.size : end])))
+            offset = end
+        self._rest = data[offset:]
+        return found

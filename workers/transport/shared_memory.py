@@ -1,0 +1,309 @@
+"""Hand-over slots in /dev/shm, with a Unix socket beside them to wake the other side.
+
+Each child owns one file: a version word, its gradient, its weights, its batch-norm statistics. Having pushed, a trainer
+touches none of them until it is answered; meanwhile the server reads the gradient and writes new weights into the
+very pages the trainer computes with, then the version word, then answers. So nothing can be torn, and a version
+word that differs from the answer's marks a server that died in between.
+
+The files are our own (not `multiprocessing.shared_memory`, whose tracker unlinks them when their owner is killed), and
+their name goes as soon as the child has mapped them: a kill -9 leaks nothing after that.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Self
+
+import torch
+from torch import Tensor
+
+from workers.assignment import Assignment, Cause
+from workers.failures import Failure, ServerLost
+from workers.layout import Layout
+from workers.process import StopSignal
+from workers.transport import frames
+from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
+from workers.transport.frames import Frame, Kind
+
+FOLDER = Path("/dev/shm")
+PAGE_BYTES = 4096
+FLOAT_BYTES = 4
+RECEIVE_BYTES = 4096
+"""More than any frame between ready sessions. Large buffers are mapped and unmapped at each receive: 15 µs."""
+CONNECT_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class SlotSize:
+    """Floats in each block of a slot, and bytes of the model's constants. An evaluator's has no gradient."""
+
+    gradient: int
+    weights: int
+    buffers: int
+    constants_bytes: int
+
+    @classmethod
+    def trainer(cls, layout: Layout) -> Self:
+        return cls(layout.size, layout.size, layout.buffer_size, layout.constants_bytes)
+
+    @classmethod
+    def evaluator(cls, layout: Layout) -> Self:
+        return cls(0, layout.size, layout.buffer_size, layout.constants_bytes)
+
+    @property
+    def offsets(self) -> tuple[int, int, int, int, int]:
+        """Bytes where each block starts, in order, and where the file ends. The version word is first."""
+        gradient = PAGE_BYTES
+        weights = gradient + _pages(self.gradient * FLOAT_BYTES)
+        buffers = weights + _pages(self.weights * FLOAT_BYTES)
+        constants = buffers + _pages(self.buffers * FLOAT_BYTES)
+        return gradient, weights, buffers, constants, constants + _pages(self.constants_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.offsets[-1]
+
+
+def _pages(size_bytes: int) -> int:
+    return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+class Slot:
+    """A mapped hand-over slot: three vectors, the version of the weights among them, and the model's constants."""
+
+    def __init__(self, name: str, size: SlotSize, fd: int) -> None:
+        self.name = name
+        # All pages now: the first push should not pay for page faults.
+        self._map = mmap.mmap(fd, size.size_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._words = memoryview(self._map)[:8].cast("Q")
+        gradient, weights, buffers, constants, _ = size.offsets
+        self.gradient = self._block(gradient, size.gradient)
+        self.weights = self._block(weights, size.weights)
+        self.buffers = self._block(buffers, size.buffers)
+        self.constants = self._block(constants, size.constants_bytes, torch.uint8)
+
+    def _block(self, offset: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        if count == 0:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=offset)
+
+    @property
+    def version(self) -> int:
+        return self._words[0]
+
+    @version.setter
+    def version(self, value: int) -> None:
+        self._words[0] = value
+
+    @classmethod
+    def create(cls, name: str, size: SlotSize) -> Self:
+        """Make a new slot, its memory allocated. Raises Failure when /dev/shm has no room for it."""
+        check_room(size.size_bytes, f"the slot {name}")
+        path = FOLDER / name
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Allocate first: touching a mapping that the file system can't back dies of SIGBUS.
+            os.posix_fallocate(fd, 0, size.size_bytes)
+            return cls(name, size, fd)
+        except OSError as error:
+            os.unlink(path)
+            if error.errno == errno.ENOSPC:
+                raise _too_small(size.size_bytes, f"the slot {name}") from None
+            raise
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def open(cls, name: str, size: SlotSize) -> Self:
+        """Map a slot that the server made."""
+        fd = os.open(FOLDER / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if os.fstat(fd).st_size != size.size_bytes:
+                raise Failure(Cause.ENGINE, f"the slot {name} is not of the agreed size")
+            return cls(name, size, fd)
+        finally:
+            os.close(fd)
+
+    def unlink(self) -> None:
+        """Take the name away; those who have mapped the slot keep it."""
+        (FOLDER / self.name).unlink(missing_ok=True)
+
+
+def check_room(needed_bytes: int, what: str) -> None:
+    """Raise Failure when /dev/shm has less free than is needed."""
+    if _free_bytes() < needed_bytes:
+        raise _too_small(needed_bytes, what)
+
+
+def _free_bytes() -> int:
+    state = os.statvfs(FOLDER)
+    return state.f_bavail * state.f_frsize
+
+
+def _too_small(needed_bytes: int, what: str) -> Failure:
+    return Failure(
+        Cause.SHARED_MEMORY,
+        f"{FOLDER} is too small: {what} needs {needed_bytes / 2**20:.1f} MiB, {_free_bytes() / 2**20:.1f} MiB are "
+        "free; give it more (in a container: --shm-size)",
+    )
+
+
+class ClientSession:
+    """A child's end of its socket to the server: join, then frames one after another."""
+
+    def __init__(self, assignment: Assignment, stop: StopSignal) -> None:
+        self._assignment = assignment
+        self._stop = stop
+        self._sent = 0
+        self._received = 0
+        self._decoder = frames.Decoder()
+        self._frames: list[Frame] = []
+        self.socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        """Connect as soon as the server listens; it may have been forked after this child."""
+        deadline = time.monotonic() + JOIN_SECONDS
+        while not self._stop.requested:
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                client.connect(self._assignment.endpoint)
+            except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+                client.close()
+            else:
+                # The kernel's own timeout: Python's would poll before every receive.
+                limit = struct.pack("ll", int(ANSWER_SECONDS), 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                return client
+            if time.monotonic() > deadline:
+                break
+            self._stop.wait(CONNECT_PAUSE_SECONDS)
+        raise ServerLost(f"no server listens at {self._assignment.endpoint}")
+
+    def send(self, kind: Kind, *, flags: int = 0, base_version: int = 0, step: int = 0, body: bytes = b"") -> None:
+        a = self._assignment
+        self._sent += 1
+        data = frames.pack(
+            kind,
+            flags=flags,
+            run=a.run,
+            epoch=a.epoch,
+            member=a.member,
+            worker=a.worker,
+            sequence=self._sent,
+            base_version=base_version,
+            step=step,
+            body=body,
+        )
+        try:
+            self.socket.sendall(data)
+        except OSError:
+            self._hear_last_word()
+
+    def _hear_last_word(self) -> NoReturn:
+        """The server may have said why before it hung up; receiving raises that, or ServerLost."""
+        while True:
+            self.receive()
+
+    def receive(self) -> Frame:
+        """The next frame. Raises RunEnded, Failure when the server refuses us, ServerLost when it hangs up."""
+        while not self._frames:
+            try:
+                data = self.socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                raise ServerLost(f"the server was silent for {ANSWER_SECONDS:.0f} s") from None
+            except OSError as error:
+                raise ServerLost(f"the server hung up: {error}") from None
+            if not data:
+                raise ServerLost("the server hung up")
+            self._frames = self._decoder.feed(data)
+        frame = self._frames.pop(0)
+        self._received += 1
+        if frame.kind == Kind.REFUSED:
+            raise Failure(Cause.FENCED, f"the server refused this child: {frame.body.decode(errors='replace')}")
+        a = self._assignment
+        if frame.sequence != self._received or frame.run != a.run or frame.epoch != a.epoch:
+            raise frames.FrameError("a frame of another session came from the server")
+        if frame.kind == Kind.STOP:
+            raise RunEnded(completed=bool(frame.flags & frames.COMPLETED))
+        return frame
+
+    def waits(self, seconds: float) -> bool:
+        """Wait for a frame or a stop; says whether there is something to receive."""
+        if not self._frames:
+            self._stop.wait(seconds, self.socket)
+        return bool(self._frames or select.select([self.socket], [], [], 0)[0])
+
+    def join(self, manifest: bytes, size: SlotSize, *, flags: int = 0) -> Slot:
+        """Open the session: prove that we know the run and mean the same by every float; map our slot."""
+        self.send(Kind.JOIN, flags=flags, body=manifest + self._assignment.run_key)
+        welcome = self.expect(Kind.WELCOME)
+        slot = Slot.open(welcome.body.decode(), size)
+        self.send(Kind.READY)
+        return slot
+
+    def expect(self, kind: Kind) -> Frame:
+        frame = self.receive()
+        if frame.kind != kind:
+            raise frames.FrameError(f"expected {kind.name}, got {Kind(frame.kind).name}")
+        return frame
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class SharedMemorySession(ClientSession):
+    """A trainer's session: `workers.transport.base.TrainerSession` over a slot."""
+
+    def __init__(self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize) -> None:
+        super().__init__(assignment, stop)
+        self._slot = self.join(manifest, size)
+        self._version = 0
+        self.weights = self._slot.weights
+        self.gradient = self._slot.gradient
+        self.buffers = self._slot.buffers
+        self.constants = self._slot.constants
+
+    def push(self, report: Report, *, step: int) -> None:
+        self.send(Kind.PUSH, base_version=self._version, step=step, body=report.pack())
+
+    def answer(self) -> Answer:
+        frame = self.expect(Kind.WEIGHTS)
+        if self._slot.version != frame.version:
+            raise frames.FrameError(f"weights of version {self._slot.version} came with the answer for {frame.version}")
+        self._version = frame.version
+        return Answer(frame.version, frame.step, applied=not frame.flags & frames.NOT_APPLIED)
+
+    def leave(self) -> None:
+        self.send(Kind.LEAVE)
+
+
+class EvaluatorSession(ClientSession):
+    """An evaluator's session: it gets a copy of the weights now and then, and answers with what they are worth."""
+
+    def __init__(self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize) -> None:
+        super().__init__(assignment, stop)
+        slot = self.join(manifest, size, flags=frames.EVALUATOR)
+        self.weights = slot.weights
+        self.buffers = slot.buffers
+        self.constants = slot.constants
+
+    def next_version(self) -> int:
+        """Wait for weights to evaluate."""
+        return self.expect(Kind.EVALUATE).version
+
+    def result(self, version: int, values: Sequence[float]) -> None:
+        """Send loss and metrics of `version`."""
+        self.send(Kind.RESULT, base_version=version, body=struct.pack(f"<{len(values)}d", *values))
+
+    def leave(self) -> None:
+        self.send(Kind.LEAVE)
