@@ -32,7 +32,7 @@ def test_the_canonical_text_is_the_same_whatever_the_order_and_the_defaults() ->
     [
         ({"workers": 0}, "workers.min: must be greater than or equal to 1, got 0"),
         ({"rate": {"kind": "magic"}}, "rate.kind: must be one of constant, staleness-inverse, got 'magic'"),
-        ({"optimizer": {"kind": "sgd", "learning_rate": -1}}, "optimizer.learning_rate: must be greater than 0, got -1"),
+        ({"clip_norm": -1}, "clip_norm: must be greater than 0, got -1"),
         ({"version": 2}, "version: 2 is newer than this TrainHub understands (1); upgrade TrainHub"),
         ({"version": "new"}, "version: must be 1, got 'new'"),
         ({"lerning_rate": 1}, "lerning_rate: no such field; check its spelling"),

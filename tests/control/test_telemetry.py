@@ -116,6 +116,15 @@ def test_a_checkpoint_becomes_a_row(server: Member, tmp_path: Path) -> None:
     assert (row.version, row.epoch, row.metrics, row.final) == (4, 1, {"loss": 0.5}, True)
 
 
+def test_a_final_checkpoint_takes_the_place_of_a_periodic_one_of_its_version(server: Member, tmp_path: Path) -> None:
+    store(server, Batch(1, events=[checkpoint(tmp_path / "a", 4)]))
+    last = checkpoint(tmp_path / "a", 4, final=True)
+    last.data["sha256"] = "1" * 64
+    store(server, Batch(2, events=[last]))
+    row = Artifact.objects.get()
+    assert (row.final, row.sha256) == (True, "1" * 64)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_checkpoint_of_an_older_epoch_is_deleted(server: Member, tmp_path: Path) -> None:
     Run.objects.update(epoch=2)

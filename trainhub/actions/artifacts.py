@@ -20,7 +20,8 @@ def add_checkpoint(member: Member, data: dict[str, Any]) -> bool:
         run = Run.objects.select_for_update().get(pk=member.attempt.run_id)
         if run.epoch != member.epoch:
             return False
-        Artifact.objects.get_or_create(
+        # The final checkpoint may be written over a periodic one of the same version.
+        Artifact.objects.update_or_create(
             run=run,
             kind=ArtifactKind.CHECKPOINT,
             epoch=member.epoch,
