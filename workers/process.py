@@ -76,6 +76,7 @@ def main(assignment: Assignment) -> None:
     stop.listen()
     _redirect_output(work_dir)
     _write_identity(work_dir)
+    print(f"{_title(assignment)} of run {assignment.run}, attempt {assignment.attempt}, epoch {assignment.epoch}")
     reporter = Reporter(work_dir)
     reporter.start()
     try:
@@ -84,8 +85,13 @@ def main(assignment: Assignment) -> None:
         last_word = _explain(error)
         print(error if isinstance(error, ServerLost) else last_lines(error), file=sys.stderr)
     reporter.close()
+    print(f"{last_word.outcome}{f' ({last_word.cause})' if last_word.cause else ''}: {last_word.detail or 'in order'}")
     last_word.write(work_dir)
     sys.exit(0 if last_word.outcome in (Outcome.COMPLETED, Outcome.STOPPED) else 1)
+
+
+def _title(assignment: Assignment) -> str:
+    return f"trainer {assignment.worker}" if assignment.role is Role.TRAINER else str(assignment.role)
 
 
 def _play(assignment: Assignment, reporter: Reporter, stop: StopSignal) -> Exit:
