@@ -17,6 +17,9 @@ from trainhub.places import ConfigurationError
 
 FILE_NAME = "services.json"
 
+SECRET_VARIABLES = ("DATABASE_URL", "REDIS_URL", "TRAINHUB_SECRET_KEY")
+"""Not to be inherited by processes that have children running users' code."""
+
 STATEMENT_SECONDS = 30
 CONNECT_SECONDS = 5
 IDLE_IN_TRANSACTION_SECONDS = 60

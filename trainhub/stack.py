@@ -23,7 +23,7 @@ from django.db.utils import OperationalError
 
 from trainhub import embedded
 from trainhub.processes import Program, Supervisor, end, is_alive
-from trainhub.services import FILE_NAME, Services, write_private
+from trainhub.services import FILE_NAME, SECRET_VARIABLES, Services, write_private
 
 AGENT_GRACE_SECONDS = 20.0
 """What the agent may take to let its runs write their checkpoints."""
@@ -235,8 +235,7 @@ class Stack:
 
 def environ_without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment is inherited by children, and the agent's children run users' code."""
-    secret = {"DATABASE_URL", "REDIS_URL", "TRAINHUB_SECRET_KEY"}
-    return {name: value for name, value in environ.items() if name not in secret}
+    return {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
 
 
 def ensure_secret_key(file: Path) -> None:

@@ -26,6 +26,7 @@ from trainhub.actions import members, nodes
 from trainhub.actions.announce import NODE_CHANNEL
 from trainhub.listening import Listener
 from trainhub.models import Member, MemberState, Node
+from trainhub.services import SECRET_VARIABLES
 from workers import children
 from workers.bridge import Place, Supervisor
 
@@ -57,6 +58,8 @@ class NodeAgent:
 
     def start(self) -> None:
         """Warm the forkserver, then register and look after the node in a thread of its own."""
+        for name in SECRET_VARIABLES:  # our settings have them by now; children run users' code
+            os.environ.pop(name, None)
         self.place.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         children.warm_up()
         self._thread.start()

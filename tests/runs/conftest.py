@@ -22,7 +22,6 @@ from pytest_django.plugin import DjangoDbBlocker
 from tests.waiting import PATIENCE_SECONDS, eventually
 from trainhub.actions import access, runs
 from trainhub.models import Member, Node, Project, Run, RunState, SeriesChunk
-from trainhub.services import Services
 from workers.spec import RunSpec
 
 SLOTS = 8
@@ -38,10 +37,10 @@ class Stack:
     owner: User = field(init=False)
     project: Project = field(init=False)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, **environ: str) -> None:
         log = (self.folder / f"{name}.log").open("ab")
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), name]
-        self.processes[name] = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
+        self.processes[name] = subprocess.Popen(command, env=self.environ | environ, stdout=log, stderr=log)
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -112,10 +111,12 @@ def stack(
         # pytest-django makes a test database only for tests that it wraps in transactions, and these are none.
         ours = not given.startswith("test_")
         database = connection.creation.create_test_db(verbosity=0, serialize=False) if ours else given
-        services = folder / "services.json"
-        Services(_with_database(url, database), os.environ["REDIS_URL"]).write(services)
-        environ = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
-        environ |= {"TRAINHUB_SERVICES_FILE": str(services), "TRAINHUB_CPU_SLOTS": str(SLOTS), "TRAINHUB_NODE": "test"}
+        environ = dict(os.environ)
+        environ |= {
+            "DATABASE_URL": _with_database(url, database),
+            "TRAINHUB_CPU_SLOTS": str(SLOTS),
+            "TRAINHUB_NODE": "test",
+        }
         running = Stack(folder, environ)
         running.owner, running.project = access.first_admin()
         for name in ("scheduler", "agent"):

@@ -135,14 +135,7 @@ def test_a_doorbell_rung_many_times_makes_one_child(stack: Stack) -> None:
 def test_a_broker_that_is_away_only_slows(stack: Stack) -> None:
     """A scheduler that can't ring: the agent finds its members by itself."""
     stack.kill("scheduler")
-    honest = stack.environ["TRAINHUB_SERVICES_FILE"]
-    services = (stack.folder / "services.json").read_text()
-    deaf = stack.folder / "deaf.json"
-    deaf.write_text(services.replace(".sock", ".gone"))
-    deaf.chmod(0o600)
-    stack.environ["TRAINHUB_SERVICES_FILE"] = str(deaf)
-    stack.start("scheduler")
-    stack.environ["TRAINHUB_SERVICES_FILE"] = honest
+    stack.start("scheduler", REDIS_URL=os.environ["REDIS_URL"].replace(".sock", ".gone"))
     run = stack.submit(problem=LEDGER, budget={"updates": 50})
     stack.wait(run, RunState.COMPLETED)
     assert "broker does not answer" in (stack.folder / "scheduler.log").read_text(), "the fault did not fire"

@@ -134,3 +134,12 @@ def test_a_run_larger_than_all_slots_waits_and_says_why(stack: Stack) -> None:
     eventually(lambda: Run.objects.get(pk=run.pk).waiting_reason == reason)
     assert Event.objects.filter(run=run).count() == 1
     Run.objects.filter(pk=run.pk).update(state=RunState.CANCELLED)
+
+
+def test_no_child_is_told_the_address_of_database_or_broker(stack: Stack) -> None:
+    run = stack.submit(problem={"kind": "ledger", "compute_seconds": 0.05}, budget={"updates": 60})
+    stack.wait_for_version(run, 1)
+    environ = Path(f"/proc/{stack.child(run, role=Role.TRAINER, worker=0)}/environ").read_bytes()
+    assert b"TRAINHUB_" in environ
+    assert b"postgresql://" not in environ
+    stack.wait(run, RunState.COMPLETED)
