@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.control.conftest import SPEC, spec
-from workers.spec import RunSpec, SpecError
+from workers.spec import RunSpec
+from workers.spec_errors import SpecError
 
 
 def findings(**changes: Any) -> list[str]:

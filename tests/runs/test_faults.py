@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 from django.db import connection
+from django.utils import timezone
 from safetensors.numpy import load_file
 
 from tests.runs.conftest import Stack, series
@@ -47,11 +48,11 @@ def test_the_ledger_is_exact_when_trainers_are_killed_at_random(stack: Stack) ->
     stack.wait_for_version(run, 50)
     random_moments = random.Random(3)
     for worker in (1, 3, 1):
+        killed_at = timezone.now()
         kill(stack.child(run, role=Role.TRAINER, worker=worker))
-        dead = Member.objects.filter(attempt__run=run, worker=worker, state="lost")
-        before = dead.count()
-        eventually(lambda dead=dead, before=before: dead.count() > before or before)
-        eventually(lambda w=worker: Member.objects.filter(attempt__run=run, worker=w, state="running").exists())
+        gang = Member.objects.filter(attempt__run=run, worker=worker)
+        eventually(gang.filter(state="lost", ended_at__gt=killed_at).exists)
+        eventually(gang.filter(state="running").exists)
         time.sleep(random_moments.uniform(0.05, 0.3))
     done = stack.wait(run, RunState.COMPLETED)
     assert Event.objects.filter(run=run, kind="lost").count() == 3
