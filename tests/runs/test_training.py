@@ -30,7 +30,7 @@ def digits(stack: Stack) -> Run:
         problem={"kind": "digits", "model": {"kind": "cnn", "width": 8}},
         optimizer={"kind": "sgd", "learning_rate": 0.1},
         workers=TRAINERS,
-        budget={"passes": 6},
+        budget={"passes": 10},
         delays=[{"kind": "gamma", "mean_seconds": 0.03}],
     )
     return stack.wait(run, RunState.COMPLETED)
