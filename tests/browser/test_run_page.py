@@ -50,6 +50,15 @@ def wait_for(page: Page, chart: str, wanted: Callable[[int], bool]) -> None:
         page.wait_for_timeout(50)  # not wait_for_function: it evaluates text, which our policy forbids
 
 
+def wait_until_drawn_to(page: Page, chart: str, version: int) -> None:
+    """Charts are drawn a few times a second, so the newest points come a moment after the first of them."""
+    deadline = time.monotonic() + 20
+    reach = "(id) => document.getElementById(id)._fullLayout.xaxis.range[1]"
+    while (drawn := page.evaluate(reach, f"chart-{chart}")) <= version:
+        assert time.monotonic() < deadline, f"{chart} is drawn up to version {drawn}"
+        page.wait_for_timeout(50)
+
+
 def tell(run: Run, **changes: object) -> None:
     """Change a run as an action does, and announce it."""
     for name, value in changes.items():
@@ -84,8 +93,7 @@ def test_every_chart_gains_points_while_the_run_goes_on_and_the_state_ends_it(pa
 
     run.refresh_from_db()
     for chart in VERSIONED:
-        reach = page.evaluate("(id) => document.getElementById(id)._fullLayout.xaxis.range[1]", f"chart-{chart}")
-        assert reach > 950, f"{chart} is drawn up to version {reach}"
+        wait_until_drawn_to(page, chart, 950)
     expect(page.locator("#figure-version")).to_have_text(f"{run.version:,}")
     factories.checkpoint(run, run.version, final=True)
     tell(run, state=RunState.COMPLETED, fraction=1.0, ended_at=timezone.now())
