@@ -6,11 +6,14 @@ import datetime as dt
 import hashlib
 import heapq
 import json
+import math
 import random
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -129,11 +132,17 @@ class Training:
     updates: int = 4000
     seed: int = 7
     diverges_at: int | None = None
+    group: int = 1
+    """Gradients of one update. More than one: their trainers wait for it, and share the step by the balanced rule."""
+    window: int = 0
+    """Rounds of which a trainer forecasts its staleness. 0: it does not."""
+    dropped: bool = False
+    """Whether gradients are dropped now and then."""
 
     def batches(self, start: dt.datetime, *, of: int = 200, first: int = 1) -> Iterator[events.Batch]:
-        """Batches of `of` gradients each, whose versions begin at `first`."""
+        """Batches of `of` updates each, whose versions begin at `first`."""
         points: dict[tuple[int, str], list[tuple[int, float, float]]] = {}
-        for version, (at, _, values) in enumerate(self.gradients(), start=first):
+        for version, (at, values) in enumerate(self.versions(), start=first):
             moment = start.timestamp() + at
             for (owner, key), value in values.items():
                 points.setdefault((owner, key), []).append((version, moment, value))
@@ -143,28 +152,56 @@ class Training:
         if points:
             yield self._batch(version, points)
 
-    def gradients(self) -> Iterator[tuple[float, int, dict[tuple[int, str], float]]]:
+    def versions(self) -> Iterator[tuple[float, dict[tuple[int, str], float]]]:
+        """When each version came, and what was measured with it."""
         chance = random.Random(self.seed)
         ready = [(self._compute(w, chance), w, 0) for w in range(self.trainers)]
         heapq.heapify(ready)
+        windows: dict[int, deque[int]] = {w: deque(maxlen=self.window or 1) for w in range(self.trainers)}
+        delays = 0
         for version in range(1, self.updates + 1):
-            at, worker, read = heapq.heappop(ready)
-            staleness = version - 1 - read
-            took = self._compute(worker, chance)
-            heapq.heappush(ready, (at + took, worker, version))
-            yield at, worker, self._values(version, worker, staleness, took, chance)
+            finished = [heapq.heappop(ready) for _ in range(self.group)]
+            at = finished[-1][0]
+            staleness = {worker: version - 1 - read for _, worker, read in finished}
+            contexts = {w: fmean(windows[w] or [self.trainers - 1]) for w in staleness} if self.window else {}
+            scales = self._scales(staleness, contexts)
+            values: dict[tuple[int, str], float] = {}
+            for worker, late in staleness.items():
+                took = self._compute(worker, chance)
+                heapq.heappush(ready, (at + took, worker, version))
+                windows[worker].append(late)
+                delays += late + 1
+                values |= self._values(version, worker, late, scales[worker], took, chance)
+                if self.window:
+                    values[worker, events.CONTEXT] = contexts[worker]
+            values |= self._of_the_run(version, chance)
+            if self.group > 1:
+                values[SERVER_WORKER, events.SCALE_SUM] = sum(scales.values())
+            if version % 10 == 0:
+                values[SERVER_WORKER, events.MEAN_DELAY] = delays / (version * self.group)
+            if self.dropped and version % 50 == 0:
+                values[SERVER_WORKER, events.DROPPED] = version // 50
+            yield at, values
 
     def _compute(self, worker: int, chance: random.Random) -> float:
         return self.seconds * self.slow.get(worker, 1.0) * chance.gammavariate(30, 1 / 30)
 
+    def _scales(self, staleness: dict[int, int], contexts: dict[int, float]) -> dict[int, float]:
+        if contexts:
+            return {worker: 1 / (1 + context) for worker, context in contexts.items()}
+        if self.group == 1:
+            return {worker: 1 / max(1, late) for worker, late in staleness.items()}
+        shares = {worker: 1 / (1 + late) for worker, late in staleness.items()}
+        whole = sum(shares.values()) * (1 + fmean(staleness.values()))
+        return {worker: share / whole for worker, share in shares.items()}
+
     def _values(
-        self, version: int, worker: int, staleness: int, took: float, chance: random.Random
+        self, version: int, worker: int, staleness: int, scale: float, took: float, chance: random.Random
     ) -> dict[tuple[int, str], float]:
         done = version / self.updates
         loss = (0.05 + 2.3 * np.exp(-9 * done)) * chance.lognormvariate(0, 0.22 + 0.1 * done)
         if self.diverges_at and version >= self.diverges_at:
             loss = float("nan")
-        scale = 1 / max(1, staleness)
         schedule = self.rate * 0.5 * (1 + np.cos(np.pi * done))
         accuracy = min(1.0, max(0.0, 1 - 0.85 * np.exp(-8 * done) + chance.gauss(0, 0.03)))
         values = {
@@ -180,19 +217,33 @@ class Training:
             (worker, events.TRAIN_METRIC.format("accuracy")): round(accuracy * 32) / 32,
         }
         if version % 10 == 0:
-            for depth, layer in enumerate(LAYERS, start=1):
-                mean = 0.3 * depth * (1 - np.exp(-5 * done))
-                variance = depth * (0.6 + 0.8 * done)
-                drift = 0.05 * (worker - 1.5)
-                of = (worker, events.BATCH_NORM_MEAN.format(layer))
-                values[of] = float(mean + drift * 0.4 + chance.gauss(0, 0.04))
-                of = (worker, events.BATCH_NORM_VARIANCE.format(layer))
-                values[of] = float(variance * (1 + drift) + chance.gauss(0, 0.08))
-                values[SERVER_WORKER, events.BATCH_NORM_MEAN.format(layer)] = float(mean)
-                values[SERVER_WORKER, events.BATCH_NORM_VARIANCE.format(layer)] = float(variance)
+            values |= self._batch_norm(done, worker, chance)
+        return values
+
+    def _batch_norm(self, done: float, worker: int, chance: random.Random) -> dict[tuple[int, str], float]:
+        values: dict[tuple[int, str], float] = {}
+        drift = 0.05 * (worker - 1.5)
+        for depth, layer in enumerate(LAYERS, start=1):
+            mean = float(0.3 * depth * (1 - np.exp(-5 * done)))
+            variance = depth * (0.6 + 0.8 * done)
+            of_batch = mean + drift * 0.4 + chance.gauss(0, 0.04)
+            spread = variance * (1 + drift) + chance.gauss(0, 0.08)
+            values |= {
+                (worker, events.BATCH_NORM_MEAN.format(layer)): of_batch,
+                (worker, events.BATCH_NORM_VARIANCE.format(layer)): spread,
+                (worker, events.BATCH_NORM_SHIFT.format(layer)): abs(of_batch - mean),
+                (worker, events.BATCH_NORM_LOG_RATIO.format(layer)): abs(math.log(spread / variance)),
+                (SERVER_WORKER, events.BATCH_NORM_MEAN.format(layer)): mean,
+                (SERVER_WORKER, events.BATCH_NORM_VARIANCE.format(layer)): variance,
+            }
+        return values
+
+    def _of_the_run(self, version: int, chance: random.Random) -> dict[tuple[int, str], float]:
+        done = version / self.updates
+        values: dict[tuple[int, str], float] = {}
         if version % 25 == 0:
-            rate = sum(1 / (self.seconds * self.slow.get(w, 1.0)) for w in range(self.trainers))
-            values[SERVER_WORKER, events.UPDATES_PER_SECOND] = rate * chance.gauss(1, 0.04)
+            speed = sum(1 / (self.seconds * self.slow.get(w, 1.0)) for w in range(self.trainers)) / self.group
+            values[SERVER_WORKER, events.UPDATES_PER_SECOND] = speed * chance.gauss(1, 0.04)
         if version % 135 == 0:
             better = 1 - 0.9 * np.exp(-9 * done)
             values[SERVER_WORKER, events.EVALUATION_LOSS] = float(0.08 + 2.2 * np.exp(-10 * done))
@@ -203,7 +254,9 @@ class Training:
         return events.Batch(
             sequence=version,
             points=[self._points(worker, key, rows) for (worker, key), rows in points.items()],
-            progress=events.Progress(version, version, min(1.0, version / self.updates), steps={0: version}),
+            progress=events.Progress(
+                version, version * self.group, min(1.0, version / self.updates), steps={0: version}
+            ),
         )
 
     def _points(self, worker: int, key: str, rows: list[tuple[int, float, float]]) -> events.Points:

@@ -10,9 +10,10 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from trainhub import words
+from trainhub import expectations, words
 from trainhub.models import Artifact, ArtifactKind, Attempt, Event, LogLine, Member, Run
 from trainhub.queries import seconds_left
+from workers.assignment import Role
 
 SNAPSHOT_EVENTS = 200
 SNAPSHOT_LINES = 400
@@ -25,6 +26,7 @@ Json = dict[str, Any]
 
 def read(run: Run) -> Json:
     """The run itself, its attempts, its members and its checkpoints."""
+    members = _members(run)
     return {
         "id": run.pk,
         "name": run.name,
@@ -49,6 +51,7 @@ def read(run: Run) -> Json:
         "fraction": run.fraction,
         "seconds_left": seconds_left(run),
         "metrics": run.metrics,
+        "mean_delay": _mean_delay(run, members),
         "sequence": run.live_sequence,
         "created_at": moment(run.created_at),
         "queued_at": moment(run.queued_at),
@@ -57,7 +60,7 @@ def read(run: Run) -> Json:
         "ended_at": moment(run.ended_at),
         "now": moment(timezone.now()),
         "attempts": [_attempt(a) for a in Attempt.objects.filter(run=run).order_by("number")],
-        "members": [_member(m) for m in _members(run)],
+        "members": [_member(m) for m in members],
         "checkpoints": [checkpoint(c) for c in _checkpoints(run)],
     }
 
@@ -123,6 +126,13 @@ def _members(run: Run) -> list[Member]:
 def _checkpoints(run: Run) -> list[Artifact]:
     found = Artifact.objects.filter(run=run, kind=ArtifactKind.CHECKPOINT)
     return list(found.order_by("-version", "-epoch")[:CHECKPOINTS])
+
+
+def _mean_delay(run: Run, members: list[Member]) -> Json:
+    """What the mean delay tends to. `claimed`: whether it must."""
+    placed = sum(m.role == Role.TRAINER for m in members)
+    expected = expectations.mean_delay(run.spec, placed)
+    return {"versions": expected.versions, "words": expected.words, "claimed": expected.claimed}
 
 
 def _attempt(attempt: Attempt) -> Json:

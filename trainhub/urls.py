@@ -6,12 +6,14 @@ from django.views.generic import RedirectView
 
 from trainhub.api import checkpoints
 from trainhub.api import runs as api_runs
-from trainhub.views import people, runs
+from trainhub.views import methods, people, runs
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="runs"), name="home"),
     path("runs/", runs.list_runs, name="runs"),
     path("runs/<int:run_id>/", runs.show_run, name="run"),
+    path("methods/", methods.list_methods, name="methods"),
+    path("methods/<slug:slug>/", methods.show_method, name="method"),
     path("sign-in/", people.sign_in, name="sign-in"),
     path("sign-in/<str:token>/", people.sign_in_by_link, name="sign-in-link"),
     path("sign-out/", people.sign_out, name="sign-out"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workers import catalog
 
 SIGNS = {"max": "≥", "min": "≤"}
+GATE_NUMBERS = {"c": "{} of {}", "extra": "{}: {}", "bound": "{}, {} rounds apart at most"}
 
 
 def budget(spec: dict[str, Any]) -> str:
@@ -25,17 +27,52 @@ def budget(spec: dict[str, Any]) -> str:
 
 
 def method(spec: dict[str, Any]) -> str:
-    """How it trains: `SGD with momentum, staleness-inverse rate`."""
+    """How it trains: `Softsync of 4, SGD with momentum, balanced rate, batch norm through the server`.
+
+    What every run does that chooses nothing, no compensation and local batch norm, goes without saying.
+    """
     optimizer = spec.get("optimizer", {})
     name = {"sgd": "SGD", "adamw": "AdamW"}.get(optimizer.get("kind", ""), optimizer.get("kind", ""))
     if optimizer.get("nesterov"):
         name = "Nesterov SGD"
     elif optimizer.get("momentum"):
         name = "SGD with momentum"
-    gate = catalog.GATES.get(spec.get("gate", {}).get("kind", ""))
-    rate = catalog.RATES.get(spec.get("rate", {}).get("kind", ""))
-    parts = [gate.label if gate else "", name, f"{rate.label.lower()} rate" if rate else ""]
+    parts = [
+        _gate(spec.get("gate", {})),
+        name,
+        _chosen(catalog.RATES, spec.get("rate"), "{} rate"),
+        _chosen(catalog.COMPENSATIONS, spec.get("compensation"), "{} compensation", silent="none"),
+        _chosen(catalog.BATCH_NORMS, spec.get("batch_norm"), "batch norm {}", silent="local"),
+    ]
     return ", ".join(p for p in parts if p)
+
+
+def _gate(chosen: dict[str, Any]) -> str:
+    """A gate with its number: `Softsync of 4`, `Synchronous with backups: 1`."""
+    entry = catalog.GATES.get(chosen.get("kind", ""))
+    label = entry.label if entry else str(chosen.get("kind", ""))
+    for option, form in GATE_NUMBERS.items():
+        if option in chosen:
+            return form.format(label, chosen[option])
+    return label
+
+
+def _chosen(room: Mapping[str, catalog.Entry], chosen: dict[str, Any] | None, form: str, *, silent: str = "") -> str:
+    """A choice in the middle of a sentence. Empty: there is none, or it is what goes without saying."""
+    kind = (chosen or {}).get("kind", "")
+    if kind in {"", silent}:
+        return ""
+    entry = room.get(kind)
+    label = _within_a_sentence(entry.label if entry else kind)
+    return label if "compensat" in label else form.format(label)
+
+
+def _within_a_sentence(label: str) -> str:
+    """`Delay-compensated, constant` becomes `delay-compensated (constant)`; names such as `DANA-Zero` stay."""
+    label, _, variant = label.partition(", ")
+    if label.split(" ")[0][1:].islower():
+        label = label[:1].lower() + label[1:]
+    return f"{label} ({variant})" if variant else label
 
 
 def problem(spec: dict[str, Any]) -> str:

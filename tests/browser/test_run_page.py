@@ -102,6 +102,79 @@ def test_every_chart_gains_points_while_the_run_goes_on_and_the_state_ends_it(pa
     expect(page.locator("#actions button:visible")).to_have_count(0)
 
 
+def test_the_charts_of_a_method_gain_points_in_the_places_kept_for_them(page: Page, web: Web, run: Run) -> None:
+    gate, served = {"kind": "softsync", "c": 2, "waiting": True}, {"kind": "server"}
+    run.spec |= {"gate": gate, "rate": {"kind": "balanced"}, "batch_norm": served}
+    server = start(run)
+    open_run(page, web, run)
+    expect(page.locator("#mean-delay-words")).to_have_text("dashed: N/c = 4/2 = 2 versions")
+    expect(page.locator("#barrier")).to_have_text("Barrier wait: 0, by construction")
+    expect(page.locator(".about")).to_contain_text("Softsync of 2, SGD with momentum, balanced rate")
+    charts = ("mean-delay", "scale", "scale-sum", "bn-shift", "bn-log-ratio")
+    before = dict.fromkeys(charts, 0)
+    batches = factories.Training(updates=400, group=2).batches(timezone.now(), of=100)
+    for _ in range(2):
+        for batch in islice(batches, 2):
+            factories.store(server, batch)
+        for chart in charts:
+            wait_for(page, chart, partial(operator.lt, before[chart]))
+            before[chart] = points(page, chart)
+    dashed = page.evaluate("document.getElementById('chart-mean-delay').layout.shapes.at(-1)")
+    assert (dashed["y0"], dashed["y1"]) == (2, 2)
+
+
+def test_the_other_layer_s_distances_follow_the_selector(page: Page, web: Web, run: Run) -> None:
+    server = start(run)
+    for batch in factories.Training(updates=200).batches(timezone.now(), of=100):
+        factories.store(server, batch)
+    open_run(page, web, run)
+    wait_for(page, "bn-shift", partial(operator.lt, 0))
+    with page.expect_response(lambda answer: "bn2%2Flog_variance_ratio" in answer.url):
+        page.locator("#layer").select_option("bn2")
+    wait_for(page, "bn-log-ratio", partial(operator.lt, 0))
+
+
+def test_a_context_is_a_line_over_the_staleness_that_was_met(page: Page, web: Web, run: Run) -> None:
+    run.spec |= {"rate": {"kind": "window"}}
+    server = start(run)
+    open_run(page, web, run)
+    expect(page.locator("#context-key")).to_be_visible()
+    for batch in factories.Training(updates=400, window=16).batches(timezone.now(), of=100):
+        factories.store(server, batch)
+    wait_for(page, "staleness", partial(operator.eq, 3 * 400))  # dots, a line and the light behind it
+    modes = page.evaluate("document.getElementById('chart-staleness').data.map((trace) => trace.mode)")
+    assert modes == ["markers"] * 4 + ["lines"] * 8
+
+
+def test_a_run_shows_no_chart_that_its_method_does_not_need(page: Page, web: Web, run: Run) -> None:
+    run.spec |= {"rate": {"kind": "constant"}}
+    start(run)
+    open_run(page, web, run)
+    expect(page.locator("#chart-scale")).to_have_count(0)
+    for absent in ("#chart-scale-sum", "#context-key", "#dropped", "#barrier"):
+        expect(page.locator(absent)).not_to_be_visible()
+
+
+def test_where_gradients_are_dropped_the_line_is_not_claimed(page: Page, web: Web, run: Run) -> None:
+    run.spec |= {"gate": {"kind": "backup", "extra": 1}}
+    start(run)
+    open_run(page, web, run)
+    expect(page.locator("#mean-delay-words")).to_have_text("dashed: N/c = 4/3 ≈ 1.33 versions, not claimed here")
+    expect(page.locator("#figure-dropped")).to_have_text("0")
+
+
+def test_a_series_that_nobody_promised_gets_its_place_when_it_comes(page: Page, web: Web, run: Run) -> None:
+    server = start(run)
+    open_run(page, web, run)
+    expect(page.locator("#dropped")).not_to_be_visible()
+    for batch in factories.Training(updates=200, group=2, dropped=True).batches(timezone.now(), of=100):
+        factories.store(server, batch)
+    expect(page.locator("#figure-dropped")).to_have_text("4")
+    expect(page.locator("#chart-scale-sum")).to_be_visible()
+    page.reload()
+    expect(page.locator("#figure-dropped")).to_have_text("4")
+
+
 def test_a_page_opened_late_shows_the_same_as_one_that_was_there(page: Page, web: Web, run: Run) -> None:
     server = start(run)
     for batch in factories.Training(updates=400).batches(timezone.now(), of=100):

@@ -8,10 +8,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from trainhub import access, summary, words
+from trainhub import access, expectations, summary, words
 from trainhub.models import Run
 from trainhub.queries import listed
-from workers import catalog
+from workers import catalog, events
 
 PAGE_RUNS = 50
 
@@ -40,9 +40,24 @@ def show_run(request: HttpRequest, run_id: int) -> HttpResponseBase:
             "summary": summary.read(run),
             "may_change": access.may_change(request.user, run),
             "metrics": known_metrics(run),
+            "places": places(run),
             "trainers": words.trainers(run.spec),
         },
     )
+
+
+def places(run: Run) -> dict[str, bool]:
+    """Charts and words that only some runs have, by what they are for."""
+    found = expectations.series(run)
+    return {
+        "context": events.CONTEXT in found,
+        "scale": expectations.scales_differ(run.spec),
+        "scale_sum": events.SCALE_SUM in found,
+        "mean_delay": events.MEAN_DELAY in found,
+        "dropped": events.DROPPED in found,
+        "deviations": events.BATCH_NORM_SHIFT in found,
+        "no_barrier": run.spec.get("batch_norm", {}).get("kind") == "server",
+    }
 
 
 def known_metrics(run: Run) -> list[str]:

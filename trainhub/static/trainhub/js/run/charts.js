@@ -140,9 +140,9 @@ function base(colours) {
 
 const nameOf = (worker) => (worker === SERVER ? "server" : `trainer ${worker}`);
 
-// The mean of as many neighbours as make a fortieth of the line. Centred, so that it does not lag; gaps stay gaps.
-function smooth(y) {
-  const half = Math.max(2, Math.round(y.length / 80));
+// The mean of as many neighbours as make that share of the line. Centred, so that it does not lag; gaps stay gaps.
+function smooth(y, share) {
+  const half = Math.max(2, Math.round((y.length * share) / 2));
   const sums = new Float64Array(y.length + 1);
   const counts = new Uint32Array(y.length + 1);
   y.forEach((value, i) => {
@@ -191,7 +191,7 @@ function marks(x, y, worker, colours) {
 export class OverVersions extends Chart {
   constructor(plot, store, focus, options) {
     super(plot, store, focus);
-    Object.assign(this, { unit: "", smooth: true, faint: 0.28, evaluation: null, log: false, toZero: false, shape: "linear" }, options);
+    Object.assign(this, { unit: "", smooth: true, neighbours: 1 / 40, faint: 0.28, evaluation: null, log: false, toZero: false, shape: "linear" }, options);
     this.empty = options.empty ?? this.empty;
     if (this.log) this.offerLog();
   }
@@ -216,7 +216,7 @@ export class OverVersions extends Chart {
       const gaps = y.map((v) => (Number.isFinite(v) ? v : null));
       if (this.smooth) {
         raw.push({ x, y: gaps, mode: "lines", line, opacity: this.faint, hoverinfo: "skip" });
-        const course = smooth(y);
+        const course = smooth(y, this.neighbours);
         courses.push({ x, y: course, mode: "lines", line: { ...line, width: 2, shape: "linear" }, hovertemplate });
       } else {
         courses.push({ x, y: gaps, mode: "lines", line: { ...line, width: 1.75 }, hovertemplate });
@@ -352,6 +352,53 @@ export class AroundServer extends OverVersions {
         hovertemplate: "%{y:.4~g} · server · version %{x:,}<extra></extra>",
       },
     ];
+  }
+}
+
+// Staleness and what a trainer's window made of it: where there is a context, what was met as dots and it as a line.
+export class WithContext extends OverVersions {
+  keys() {
+    return [this.key, this.context];
+  }
+
+  traces() {
+    const store = this.source();
+    const workers = store.workers(this.context).filter((w) => this.focus(w));
+    if (!this.store.workers(this.context).length) return super.traces();
+    const surface = inks().surface;
+    const met = store.workers(this.key).filter((w) => this.focus(w)).map((worker) => ({
+      ...stride(...columns(store.points(worker, this.key)), 500),
+      mode: "markers",
+      marker: { color: colour(worker), size: 4, opacity: 0.35 },
+      hovertemplate: `%{y} ${this.unit} · met by ${nameOf(worker)} · version %{x:,}<extra></extra>`,
+    }));
+    const forecast = workers.map((worker) => stride(...columns(store.points(worker, this.context)), DRAWN));
+    return [
+      ...met,
+      ...forecast.map((line) => ({ ...line, mode: "lines", line: { color: surface, width: 5 }, hoverinfo: "skip" })),
+      ...forecast.map((line, i) => ({
+        ...line,
+        mode: "lines",
+        line: { color: colour(workers[i]), width: 2 },
+        hovertemplate: `%{y:.4~g} ${this.unit} · context of ${nameOf(workers[i])} · version %{x:,}<extra></extra>`,
+      })),
+    ];
+  }
+}
+
+const columns = ({ x, y }) => [x, y];
+
+// A course of the whole run, and the value it tends to, dashed.
+export class TowardsValue extends OverVersions {
+  layout() {
+    const layout = super.layout();
+    const value = this.towards?.();
+    if (value) {
+      const line = { color: inks().ink, width: 1.5, dash: "dash" };
+      layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line });
+      layout.yaxis.autorangeoptions = { include: [0.9 * value, 1.1 * value] }; // shapes alone do not stretch an axis
+    }
+    return layout;
   }
 }
 

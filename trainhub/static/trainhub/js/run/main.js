@@ -1,7 +1,7 @@
 // The page of a run: the stream fills the store, the store feeds charts and panels.
 
 import { Actions } from "./actions.js";
-import { AroundServer, Distribution, OverVersions, Painter, TimeShares } from "./charts.js";
+import { AroundServer, Distribution, OverVersions, Painter, TimeShares, TowardsValue, WithContext } from "./charts.js";
 import { byId, el, say } from "./dom.js";
 import { Checkpoints, Figures, Header, Log, Members, Timeline, Workers } from "./panels.js";
 import { Store, Totals } from "./store.js";
@@ -10,9 +10,13 @@ import { Stream } from "./stream.js";
 const page = byId("run");
 const api = page.dataset.api;
 const initial = JSON.parse(byId("summary").textContent);
-const BATCH_NORM = /^batch_norm\/(.*)\/(mean|variance)$/;
+const BATCH_NORM = /^batch_norm\/(.*)\/(mean|variance|mean_shift|log_variance_ratio)$/;
 const SUMMED = new Set(["staleness", "compute_seconds", "wait_seconds", "transfer_seconds"]);
-const KEYS = ["loss", "staleness", "learning_rate", "updates_per_second", "train/*", "evaluation/*"];
+const KEYS = [
+  "loss", "staleness", "learning_rate", "updates_per_second", "train/*", "evaluation/*",
+  "context", "mean_delay", "scale_sum", "dropped",
+];
+if (byId("chart-scale")) KEYS.push("scale");
 const TOTALS_MS = 30000; // deltas are thinned, so sums made of them are set right now and then
 
 const store = new Store();
@@ -45,18 +49,27 @@ function overVersions(id, options, Kind = OverVersions) {
 
 overVersions("chart-loss", { key: "loss", evaluation: "evaluation/loss", log: true });
 for (const plot of document.querySelectorAll("[data-metric]")) addMetric(plot);
-overVersions("chart-staleness", { key: "staleness", unit: "versions", toZero: true });
+overVersions("chart-staleness", { key: "staleness", context: "context", unit: "versions", toZero: true }, WithContext);
+overVersions("chart-mean-delay", {
+  key: "mean_delay", unit: "versions", smooth: false, towards: () => summary.mean_delay.versions,
+}, TowardsValue);
 overVersions("chart-learning-rate", { key: "learning_rate", log: true, faint: 0.14 });
+if (byId("chart-scale")) overVersions("chart-scale", { key: "scale", log: true, faint: 0.14, toZero: true });
+overVersions("chart-scale-sum", { key: "scale_sum", faint: 0.2, toZero: true });
 overVersions("chart-updates", { key: "updates_per_second", unit: "updates/s", smooth: false, toZero: true });
-const means = overVersions("chart-bn-mean", { key: "" }, AroundServer);
-const variances = overVersions("chart-bn-variance", { key: "" }, AroundServer);
+const ofLayer = {
+  mean: overVersions("chart-bn-mean", { key: "" }, AroundServer),
+  variance: overVersions("chart-bn-variance", { key: "" }, AroundServer),
+  mean_shift: overVersions("chart-bn-shift", { key: "", toZero: true, neighbours: 1 / 12, faint: 0.18 }),
+  log_variance_ratio: overVersions("chart-bn-log-ratio", { key: "", toZero: true, neighbours: 1 / 12, faint: 0.18 }),
+};
 const distribution = painter.add(new Distribution(byId("chart-distribution"), store, shown, totals, "staleness"));
 const shares = painter.add(new TimeShares(byId("chart-time"), store, shown, totals, [
   ["compute_seconds", "computing", "compute"],
   ["wait_seconds", "waiting", "wait"],
   ["transfer_seconds", "transferring", "transfer"],
 ]));
-for (const chart of [means, variances]) chart.empty = "No batch-norm statistics yet: they come with the first batches of a model that has such layers";
+for (const chart of Object.values(ofLayer)) chart.empty = "No batch-norm statistics yet: they come with the first batches of a model that has such layers";
 for (const chart of [distribution, shares]) chart.empty = WAITING[initial.state] ?? "Nothing was measured";
 
 function addMetric(plot) {
@@ -72,6 +85,22 @@ function noticeMetrics(keys) {
     const plot = el("div", { class: "plot", id: `chart-metric-${name}`, "data-metric": name });
     byId("learning").append(el("figure", { class: "chart" }, el("figcaption", {}, el("h3", {}, name)), plot));
     addMetric(plot);
+  }
+}
+
+// What a run has though its specification does not promise it gets its place when it comes.
+const UNPROMISED = {
+  context: byId("context-key"),
+  mean_delay: byId("chart-mean-delay").parentElement,
+  scale_sum: byId("chart-scale-sum").parentElement,
+  dropped: byId("dropped"),
+};
+
+function makePlaces(keys) {
+  for (const key of keys) {
+    if (UNPROMISED[key]) UNPROMISED[key].hidden = false;
+    const chart = ofLayer[BATCH_NORM.exec(key)?.[2]];
+    if (chart) chart.plot.parentElement.hidden = false;
   }
 }
 
@@ -103,15 +132,19 @@ function offerLayer(name) {
   if (layer === null) chooseLayer(name);
 }
 
+const layerKeys = () => Object.values(ofLayer).map((chart) => chart.key);
+
 async function chooseLayer(name) {
   layer = name;
   layers.value = name;
-  means.key = `batch_norm/${name}/mean`;
-  variances.key = `batch_norm/${name}/variance`;
-  means.detail = variances.detail = null;
-  const answer = await get(`series?${new URLSearchParams([["key", means.key], ["key", variances.key]])}`);
+  for (const [kind, chart] of Object.entries(ofLayer)) {
+    chart.key = `batch_norm/${name}/${kind}`;
+    chart.detail = null;
+  }
+  const keys = layerKeys();
+  const answer = await get(`series?${new URLSearchParams(keys.map((key) => ["key", key]))}`);
   store.load(answer.series);
-  painter.touch(new Set([means.key, variances.key]));
+  painter.touch(new Set(keys));
 }
 
 layers.addEventListener("change", () => chooseLayer(layers.value));
@@ -138,6 +171,7 @@ function showSummary(next) {
   checkpoints.show(next.checkpoints);
   actions.show(next);
   showNumbers();
+  showMeanDelay(next.mean_delay);
   if (restarted) painter.touchAll();
   if (ended || restarted) loadTotals();
 }
@@ -146,6 +180,12 @@ function showNumbers() {
   figures.show(header.summary ?? summary);
   workers.show(summary.members);
   members.measure(applied);
+}
+
+function showMeanDelay({ words, claimed }) {
+  const place = byId("mean-delay-words");
+  say(place, `dashed: ${words}${claimed ? "" : ", not claimed here"}`);
+  place.title = claimed ? "" : "The mean must tend to it only where every gradient is applied";
 }
 
 let numbersDue = false;
@@ -177,10 +217,11 @@ async function loadTotals() {
 async function catchUp(after) {
   const wanted = new URLSearchParams(KEYS.map((key) => ["key", key]));
   if (after >= 0) wanted.set("after", after);
-  if (layer !== null) for (const chart of [means, variances]) wanted.append("key", chart.key);
+  if (layer !== null) for (const key of layerKeys()) wanted.append("key", key);
   const [answer] = await Promise.all([get(`series?${wanted}`), loadTotals()]);
   const keys = store.load(answer.series);
   noticeMetrics(keys);
+  makePlaces(answer.keys);
   for (const key of answer.keys) {
     const named = BATCH_NORM.exec(key);
     if (named) offerLayer(named[1]);
@@ -201,6 +242,7 @@ function hearDelta(delta) {
   const keys = store.hear(delta);
   totals.hear(delta, SUMMED);
   noticeMetrics(keys);
+  makePlaces(keys);
   header.hear(delta.progress);
   painter.touch(keys);
   painter.touch(SUMMED);

@@ -101,6 +101,9 @@ export class Figures {
     set("rate", store.recent(-1, "updates_per_second", ended ? Infinity : 3), 3);
     say(byId("figure-version"), whole(summary.version));
     say(byId("figure-refused"), whole(summary.refused));
+    const dropped = summary.dropped ?? store.recent(-1, "dropped", 1) ?? 0;
+    say(byId("figure-dropped"), whole(dropped));
+    if (dropped) byId("dropped").hidden = false;
   }
 }
 

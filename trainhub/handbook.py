@@ -1,0 +1,54 @@
+"""The methods' pages: Markdown files of the documentation, shown in the web as they are read in a repository."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from django.conf import settings
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+
+FOLDER = Path(settings.BASE_DIR) / "docs" / "methods"
+SLUG = re.compile(r"[a-z0-9-]+\Z")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One method's page. `summary` is its first paragraph."""
+
+    slug: str
+    title: str
+    summary: str
+    html: SafeString
+
+
+def pages() -> list[Page]:
+    """All pages, by title."""
+    return sorted((found for file in FOLDER.glob("*.md") if (found := page(file.stem))), key=lambda p: p.title)
+
+
+@cache
+def page(slug: str) -> Page | None:
+    """None: there is no such page."""
+    file = FOLDER / f"{slug}.md"
+    if not SLUG.match(slug) or not file.is_file():
+        return None
+    text = file.read_text()
+    heading, _, body = text.partition("\n")
+    paragraphs = [p.strip() for p in body.split("\n\n") if p.strip()]
+    return Page(slug, heading.lstrip("# ").strip(), _plain(paragraphs[0]) if paragraphs else "", _render(body))
+
+
+def _render(body: str) -> SafeString:
+    # Raw HTML stays text: a page can say no more than Markdown can.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    html = markdown.render(body)
+    # Links between pages work in a repository and here.
+    return mark_safe(re.sub(r'href="([a-z0-9-]+)\.md"', r'href="../\1/"', html))
+
+
+def _plain(paragraph: str) -> str:
+    return re.sub(r"[`*_]|\[|\]\([^)]*\)", "", paragraph).replace("\n", " ")
