@@ -20,11 +20,12 @@ import torch
 
 from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, assignment, start, stop
 from benchmarks.report import Row, millis, percentile
+from workers import catalog
 from workers.assignment import Role
 from workers.layout import Layout
 from workers.problems import registry
 from workers.process import StopSignal
-from workers.server.setup import build_model
+from workers.server.setup import build_model, build_rule
 from workers.spec import RunSpec
 from workers.transport.base import Report
 from workers.transport.frames import HEADER
@@ -114,7 +115,7 @@ class Cycle:
         problem = registry.load(spec.problem)
         layout = Layout.of(build_model(problem, spec.seed), spec.optimizer)
         manifest = layout.manifest([m.name for m in problem.metrics])
-        size = SlotSize.trainer(layout)
+        size = SlotSize.trainer(layout, build_rule(catalog.BATCH_NORMS, spec.batch_norm))
         mine = assignment(spec, folder, Role.TRAINER)
         self._session = SharedMemorySession(mine, StopSignal(), manifest, size)
         self._step = self._session.answer().step

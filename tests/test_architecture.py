@@ -26,7 +26,18 @@ class Rule:
         return f"{self.files}: {what}"
 
 
-PURE = ("__future__", "torch", "workers.methods", "collections", "dataclasses", "enum", "functools", "math", "typing")
+PURE = (
+    "__future__",
+    "abc",
+    "torch",
+    "workers.methods",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "math",
+    "typing",
+)
 
 # The node agent's side of a run: Django's rows on one hand, child processes on the other, and no tensors.
 NODE_SIDE = ("workers/tasks.py", "workers/bridge.py", "workers/agent.py", "workers/children.py")
@@ -150,7 +161,7 @@ def test_the_web_process_loads_neither_torch_nor_plotly() -> None:
 def test_a_child_loads_torch_but_no_django() -> None:
     engine = [
         file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for folder in ("server", "trainer", "transport", "methods", "problems")
+        for folder in ("server", "trainer", "transport", "methods", "problems", "simulator")
         for file in (ROOT / "workers" / folder).rglob("*.py")
     ]
     loaded = loaded_after(f"import workers.process, {', '.join(sorted(engine))}")

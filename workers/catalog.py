@@ -22,6 +22,10 @@ class Entry:
     path: str
     source: str = ""
     certainty: Certainty = "plain"
+    page: str = ""
+    """Where its room's own page does not tell of it: the page of docs/methods that does."""
+    takes: tuple[str, ...] = ()
+    """What it is made of besides its own part of the spec: `batch_size`, of a push, and `learning_rate`."""
 
     def load(self) -> Any:
         module, _, name = self.path.partition(":")
@@ -51,10 +55,221 @@ RATES = _by_kind(
         "Zhang et al. 2015, arXiv:1511.05950",
         "literature",
     ),
+    Entry(
+        "balanced",
+        "Balanced",
+        "workers.methods.rates.balanced:Balanced",
+        "CN112861991A/B",
+        "reconstruction",
+        page="balanced",
+    ),
+    Entry(
+        "balanced-mse",
+        "Balanced by mean squared error",
+        "workers.methods.rates.balanced_mse:BalancedMse",
+        "CN112861991A/B",
+        "reconstruction",
+        page="balanced",
+        takes=("batch_size",),
+    ),
+    Entry(
+        "mean-staleness",
+        "Mean staleness",
+        "workers.methods.rates.mean_staleness:MeanStaleness",
+        "Gupta et al. 2015, arXiv:1509.04210",
+        "literature",
+    ),
+    Entry(
+        "delay-adaptive",
+        "Delay-adaptive",
+        "workers.methods.rates.delay_adaptive:DelayAdaptive",
+        "Mishchenko et al. 2022, arXiv:2206.07638",
+        "literature",
+    ),
+    Entry(
+        "adadelay",
+        "AdaDelay",
+        "workers.methods.rates.adadelay:AdaDelay",
+        "Sra et al. 2015, arXiv:1508.05003",
+        "literature",
+    ),
+    Entry(
+        "ringmaster",
+        "Ringmaster",
+        "workers.methods.rates.ringmaster:Ringmaster",
+        "Maranjyan et al. 2025, arXiv:2501.16168",
+        "literature",
+    ),
+    Entry(
+        "window",
+        "Sliding-window context",
+        "workers.methods.rates.window:WindowRate",
+        "CN106779093A",
+        "reconstruction",
+        page="window",
+    ),
 )
 
-GATES = _by_kind(Entry("async", "Asynchronous", "workers.methods.gates.asynchronous:Asynchronous"))
-BATCH_NORMS = _by_kind(Entry("local", "Local", "workers.methods.batch_norm.local:LocalBatchNorm"))
+GATES = _by_kind(
+    Entry(
+        "async",
+        "Asynchronous",
+        "workers.methods.gates.asynchronous:Asynchronous",
+        "Dean et al. 2012, Large scale distributed deep networks",
+        "literature",
+    ),
+    Entry(
+        "softsync",
+        "Softsync",
+        "workers.methods.gates.softsync:Softsync",
+        "Zhang et al. 2015, arXiv:1511.05950; waiting: CN112861991A/B",
+        "literature",
+    ),
+    Entry(
+        "sync",
+        "Synchronous",
+        "workers.methods.gates.sync:Synchronous",
+        "Chen et al. 2016, arXiv:1604.00981",
+        "literature",
+    ),
+    Entry(
+        "backup",
+        "Synchronous with backups",
+        "workers.methods.gates.backup:Backup",
+        "Chen et al. 2016, arXiv:1604.00981",
+        "literature",
+    ),
+    Entry(
+        "ssp",
+        "Stale synchronous parallel",
+        "workers.methods.gates.ssp:StaleSynchronous",
+        "Ho et al. 2013, More effective distributed ML via a stale synchronous parallel parameter server",
+        "literature",
+    ),
+)
+COMPENSATIONS = _by_kind(
+    Entry(
+        "dc-asgd-c",
+        "Delay-compensated, constant",
+        "workers.methods.compensation.dc_asgd:DcAsgd",
+        "Zheng et al. 2016, arXiv:1609.08326",
+        "literature",
+    ),
+    Entry(
+        "dc-asgd-a",
+        "Delay-compensated, adaptive",
+        "workers.methods.compensation.dc_asgd:DcAsgdAdaptive",
+        "Zheng et al. 2016, arXiv:1609.08326",
+        "literature",
+    ),
+    Entry(
+        "gap-aware",
+        "Gap-aware",
+        "workers.methods.compensation.gap_aware:GapAware",
+        "Barkai et al. 2019, arXiv:1909.10802",
+        "literature",
+        takes=("learning_rate",),
+    ),
+    Entry(
+        "multi-asgd",
+        "Multi-ASGD",
+        "workers.methods.compensation.multi_asgd:MultiAsgd",
+        "Hakimi et al. 2019, arXiv:1907.11612",
+        "literature",
+    ),
+    Entry(
+        "dana-zero",
+        "DANA-Zero",
+        "workers.methods.compensation.dana_zero:DanaZero",
+        "Hakimi et al. 2019, arXiv:1907.11612",
+        "literature",
+    ),
+)
+BATCH_NORMS = _by_kind(
+    Entry(
+        "local",
+        "Local",
+        "workers.methods.batch_norm.local:LocalBatchNorm",
+        "Ioffe & Szegedy 2015, arXiv:1502.03167",
+        "literature",
+    ),
+    Entry(
+        "server",
+        "Through the server",
+        "workers.methods.batch_norm.server:ServerBatchNorm",
+        "CN112016699A/B, WO2022042741A1",
+        "reconstruction",
+        page="server-batch-norm",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Choices of one kind, and the page of docs/methods that tells of them."""
+
+    title: str
+    entries: dict[str, Entry]
+    page: str
+
+    def page_of(self, entry: Entry) -> str:
+        return entry.page or self.page
+
+
+ROOMS = (
+    Room("Gates: who waits for whom", GATES, "gates"),
+    Room("Rates: how long a step", RATES, "rates"),
+    Room("Compensations: correcting late gradients", COMPENSATIONS, "compensations"),
+    Room("Batch norm", BATCH_NORMS, "local-batch-norm"),
+)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What a choice asks of another field of the spec. A spec without that other field is none of its business."""
+
+    field: str
+    values: tuple[str, ...]
+    needs: str
+    among: tuple[Any, ...]
+    because: str
+
+    def refusal(self, spec: object) -> str | None:
+        """What to tell people, where a spec breaks this."""
+        chosen, found = _at(spec, self.field), _at(spec, self.needs)
+        if chosen not in self.values or found is None or found in self.among:
+            return None
+        allowed = " or ".join(_text(v) for v in self.among)
+        return f"{self.field} {chosen} {self.because}: {self.needs} must be {allowed}, got {_text(found)}"
+
+
+def _at(spec: object, path: str) -> Any:
+    node: object = spec
+    for part in path.split("."):
+        node = getattr(node, part, None)
+    return node
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+MOMENTUM_OWNERS = ("gap-aware", "multi-asgd", "dana-zero")
+ONE_BY_ONE = ("async", "ssp")
+"""Gates where each gradient is an update of its own."""
+
+COMBINATIONS = (
+    Combination("compensation.kind", MOMENTUM_OWNERS, "optimizer.kind", ("sgd",), "owns its momentum"),
+    Combination("compensation.kind", MOMENTUM_OWNERS, "optimizer.momentum", (0.0,), "owns its momentum"),
+    Combination("compensation.kind", MOMENTUM_OWNERS, "gate.kind", ONE_BY_ONE, "moves its momentum with each gradient"),
+    Combination("compensation.kind", ("dana-zero",), "rate.kind", ("constant",), "looks ahead by full steps"),
+    Combination(
+        "compensation.kind", tuple(COMPENSATIONS), "gate.waiting", (True,), "needs the weights a gradient was made on"
+    ),
+    Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
+    Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
+    Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),
+)
 
 
 def metrics_of(problem_kind: str) -> tuple[str, ...]:

@@ -32,14 +32,21 @@ GRADIENT_NORM = "gradient_norm"
 COMPUTE_SECONDS = "compute_seconds"
 WAIT_SECONDS = "wait_seconds"  # from push to answer, of the push before this one
 TRANSFER_SECONDS = "transfer_seconds"
+CONTEXT = "context"  # staleness that a learner's window forecast for this gradient, in versions
 TRAIN_METRIC = "train/{}"
 
 # Batch norm, sampled: worker i's batch statistic, and the server's aggregate as worker -1.
 # Values are means over the layer's channels.
 BATCH_NORM_MEAN = "batch_norm/{}/mean"
 BATCH_NORM_VARIANCE = "batch_norm/{}/variance"
+# How far worker i's batch was from the server's statistics that it had: |mu_a - mu_S| and |log(var_B / var_S)|.
+BATCH_NORM_SHIFT = "batch_norm/{}/mean_shift"
+BATCH_NORM_LOG_RATIO = "batch_norm/{}/log_variance_ratio"
 
 # Series of the run as a whole (worker -1).
+DROPPED = "dropped"  # gradients dropped so far, by gate or rate rule
+MEAN_DELAY = "mean_delay"  # running mean of d + 1 + skip over all gradients, sampled; N/c in the long run
+SCALE_SUM = "scale_sum"  # S, the sum of the scales of one update's gradients
 UPDATES_PER_SECOND = "updates_per_second"
 EVALUATION_LOSS = "evaluation/loss"
 EVALUATION_METRIC = "evaluation/{}"

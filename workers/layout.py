@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from workers import spec
 from workers.assignment import Cause
 from workers.failures import Failure
+from workers.methods.batch_norm.base import Place
 from workers.spec_errors import SpecError
 
 ALIGNMENT = 16
@@ -54,7 +55,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Statistic:
-    """One batch-norm buffer's place in the buffer vector."""
+    """One batch-norm buffer's place in the buffer vector: all means come first, then all variances."""
 
     layer: str
     kind: Literal["running_mean", "running_var"]
@@ -88,8 +89,19 @@ class Layout:
     segments: tuple[Segment, ...]
     statistics: tuple[Statistic, ...]
     size: int
-    buffer_size: int
+    channels: int
+    """Of all batch-norm layers, the gaps between them included: floats in one part of a vector of statistics."""
     constants: tuple[Constant, ...]
+
+    @property
+    def buffer_size(self) -> int:
+        """Floats of all running means and variances."""
+        return 2 * self.channels
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each batch-norm layer lies within each part."""
+        return tuple(Place(s.layer, s.offset, s.size) for s in self.statistics if s.kind == "running_mean")
 
     @property
     def constants_bytes(self) -> int:
@@ -119,10 +131,9 @@ class Layout:
                 segments.append(Segment(name, tuple(parameter.shape), _stride(parameter), offset, parameter.numel()))
                 offset += _aligned(parameter.numel())
             placed.append(Group(scale, decay, start, offset))
-        statistics = _statistics(model)
-        buffer_size = statistics[-1].offset + _aligned(statistics[-1].size) if statistics else 0
+        statistics, channels = _statistics(model)
         constants = _constants(model, {s.name for s in segments}, {s.name for s in statistics})
-        return cls(tuple(placed), tuple(segments), statistics, offset, buffer_size, constants)
+        return cls(tuple(placed), tuple(segments), statistics, offset, channels, constants)
 
     def manifest(self, metrics: Sequence[str]) -> bytes:
         """32 bytes that are equal at both ends if and only if they mean the same by every float."""
@@ -187,15 +198,15 @@ def _stride(parameter: Tensor) -> tuple[int, ...]:
     return parameter.stride()
 
 
-def _statistics(model: nn.Module) -> tuple[Statistic, ...]:
-    found, offset = [], 0
-    kinds: tuple[Literal["running_mean", "running_var"], ...] = ("running_mean", "running_var")
+def _statistics(model: nn.Module) -> tuple[tuple[Statistic, ...], int]:
+    """The buffers' places, and how many channels they take."""
+    means, offset = [], 0
     for layer, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
-            for kind in kinds:
-                found.append(Statistic(layer, kind, offset, module.num_features))
-                offset += _aligned(module.num_features)
-    return tuple(found)
+            means.append(Statistic(layer, "running_mean", offset, module.num_features))
+            offset += _aligned(module.num_features)
+    variances = [Statistic(m.layer, "running_var", offset + m.offset, m.size) for m in means]
+    return (*means, *variances), offset
 
 
 def _matchers(optimizer: spec.Optimizer) -> list[tuple[re.Pattern[str], spec.ParameterGroup]]:

@@ -149,6 +149,41 @@ class AsyncGate(Part):
     kind: Literal["async"] = "async"
 
 
+class Softsync(Part):
+    """An update for every c gradients, whoever sent them."""
+
+    kind: Literal["softsync"]
+    c: int = Field(ge=1, le=MAX_TRAINERS)
+    """Gradients in an update."""
+    waiting: bool = True
+    """Whether the trainers of an update wait for it. If not, each goes on at once from the weights there are."""
+
+
+class SyncGate(Part):
+    """Every update waits for a gradient of every trainer."""
+
+    kind: Literal["sync"]
+
+
+class Backup(Part):
+    """An update takes the first gradients of a round, all but `extra`; those that come later are dropped."""
+
+    kind: Literal["backup"]
+    extra: int = Field(ge=1, le=MAX_TRAINERS)
+    """Trainers that a round does without."""
+
+
+class Ssp(Part):
+    """Stale synchronous parallel: nobody works more than `bound` rounds ahead of the slowest."""
+
+    kind: Literal["ssp"]
+    bound: int = Field(ge=0, le=1_000_000)
+    """In rounds, which are a trainer's own gradients."""
+
+
+Gate = Annotated[AsyncGate | Softsync | SyncGate | Backup | Ssp, Field(discriminator="kind")]
+
+
 class ConstantRate(Part):
     """Every gradient takes a full step: plain asynchronous SGD."""
 
@@ -161,8 +196,123 @@ class StalenessInverse(Part):
     kind: Literal["staleness-inverse"]
 
 
+class Balanced(Part):
+    """Gradients of an update weighed against each other by their staleness (CN112861991A; a reconstruction)."""
+
+    kind: Literal["balanced"]
+
+
+class BalancedMse(Part):
+    """Weighed so that noise and staleness bias together are least (for CN112861991A; a reconstruction)."""
+
+    kind: Literal["balanced-mse"]
+    kappa: Positive
+    """Squared drift a version over the variance of one example's gradient: the larger, the less late ones count."""
+
+
+class MeanStaleness(Part):
+    """Every gradient takes 1/N of a step, N being the trainers that live."""
+
+    kind: Literal["mean-staleness"]
+
+
+class DelayAdaptive(Part):
+    """A gradient more than N versions late takes N/d of a step."""
+
+    kind: Literal["delay-adaptive"]
+
+
+class AdaDelay(Part):
+    """Steps that fall with time t and staleness d: 1/(1 + kappa sqrt(t + d))."""
+
+    kind: Literal["adadelay"]
+    kappa: Positive
+
+
+class Ringmaster(Part):
+    """Gradients R or more versions late are dropped; the others take a full step."""
+
+    kind: Literal["ringmaster"]
+    R: int = Field(ge=1, le=1_000_000)
+    """In versions. From twice the number of trainers on, equally fast ones lose nothing."""
+
+
+class WindowRate(Part):
+    """Each trainer forecasts its staleness from its last rounds, and asks for 1/(1 + forecast) of a step
+    (CN106779093A; a reconstruction)."""
+
+    kind: Literal["window"]
+    size: int = Field(default=16, ge=1, le=10_000)
+    """Rounds in the window."""
+    context: Literal["mean", "ema", "p75"] = "mean"
+    """What is made of them: their mean, a moving average as long, or their upper quartile."""
+    cap: bool = False
+    """Whether the server lowers a scale to 1/(1 + d) where the gradient met more staleness d than forecast."""
+
+
+Rate = Annotated[
+    ConstantRate
+    | StalenessInverse
+    | Balanced
+    | BalancedMse
+    | MeanStaleness
+    | DelayAdaptive
+    | AdaDelay
+    | Ringmaster
+    | WindowRate,
+    Field(discriminator="kind"),
+]
+
+
 class NoCompensation(Part):
     kind: Literal["none"] = "none"
+
+
+class DcAsgd(Part):
+    """A late gradient is moved along the drift of the weights, by its own square for the curvature."""
+
+    kind: Literal["dc-asgd-c"]
+    lam: NotNegative = 0.04
+
+
+class DcAsgdAdaptive(Part):
+    """As dc-asgd-c, with less of it where gradients are large."""
+
+    kind: Literal["dc-asgd-a"]
+    lam0: NotNegative = 2.0
+
+
+class GapAware(Part):
+    """Every element of a gradient is divided by how far its weight has drifted, in steps. Owns its momentum."""
+
+    kind: Literal["gap-aware"]
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_looks_ahead_by_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0; set momentum, or nesterov: false")
+        return self
+
+
+class MultiAsgd(Part):
+    """A momentum for each trainer, of its own gradients only."""
+
+    kind: Literal["multi-asgd"]
+    momentum: Fraction = 0.9
+
+
+class DanaZero(Part):
+    """A momentum for each trainer; trainers compute on an estimate of the weights after everybody's next step."""
+
+    kind: Literal["dana-zero"]
+    momentum: Fraction = 0.9
+
+
+Compensation = Annotated[
+    NoCompensation | DcAsgd | DcAsgdAdaptive | GapAware | MultiAsgd | DanaZero, Field(discriminator="kind")
+]
 
 
 class LocalBatchNorm(Part):
@@ -171,6 +321,16 @@ class LocalBatchNorm(Part):
     kind: Literal["local"] = "local"
     rho: float = Field(default=0.02, gt=0, le=1)
     """Weight of a new batch statistic in the server's running aggregate: 0.02 remembers about 50 batches."""
+
+
+class ServerBatchNorm(Part):
+    """Trainers normalise by their batch and the server's statistics together (CN112016699A; a reconstruction)."""
+
+    kind: Literal["server"]
+    rho: float = Field(default=0.02, gt=0, le=1)
+    """Weight of a new batch statistic in the server's: 0.02 remembers about 50 batches."""
+    n0: int = Field(default=4, ge=0, le=65536)
+    """Images that the server's statistics count for beside a batch, at most. 0: trainers use their batch alone."""
 
 
 class SingleDevice(Part):
@@ -264,6 +424,115 @@ class Evaluation(Part):
     batch_size: int = Field(default=256, ge=1, le=65536)
 
 
+# ---------------------------------------------------------------- execution
+
+
+class Live(Part):
+    """Real trainers on real slots, in real time."""
+
+    kind: Literal["live"] = "live"
+
+
+class ConstantTimes(Part):
+    """Every push takes `mean_seconds` to compute."""
+
+    kind: Literal["constant"]
+    mean_seconds: Positive = 1.0
+
+
+class GammaTimes(Part):
+    """Gamma-distributed; shape 100 is the DANA protocol (Hakimi et al., 2019, arXiv:1907.11612, section 5)."""
+
+    kind: Literal["gamma"] = "gamma"
+    mean_seconds: Positive = 1.0
+    shape: float = Field(default=100.0, gt=0, le=1e6)
+
+
+class LognormalTimes(Part):
+    """Lognormal of the given mean: long tails to the right."""
+
+    kind: Literal["lognormal"]
+    mean_seconds: Positive = 1.0
+    sigma: float = Field(default=0.3, ge=0, le=5)
+    """Standard deviation of the logarithm."""
+
+
+class TraceTimes(Part):
+    """Recorded times of pushes, one list for each trainer; a list that ends starts over."""
+
+    kind: Literal["trace"]
+    seconds: list[Annotated[list[Positive], Field(min_length=1)]] = Field(min_length=1, max_length=MAX_TRAINERS)
+    """Trainer i takes list i, or i modulo the number of lists."""
+
+
+class Bursts(Part):
+    """A share of all pushes takes `factor` times as long."""
+
+    kind: Literal["bursts"]
+    share: float = Field(default=0.08, ge=0, le=1)
+    factor: float = Field(default=6.0, gt=0, le=1e6)
+
+
+class Straggler(Part):
+    """One trainer takes `factor` times as long for everything."""
+
+    kind: Literal["straggler"]
+    factor: float = Field(default=4.0, gt=0, le=1e6)
+    worker: int = Field(default=0, ge=0)
+
+
+class HalfSlow(Part):
+    """The second half of the trainers takes `factor` times as long."""
+
+    kind: Literal["half"]
+    factor: float = Field(gt=0, le=1e6)
+
+
+class Machines(Part):
+    """Each trainer has a speed of its own: its mean is Gamma-distributed with this coefficient of variation
+    (Ali et al., 2000, "Representing task and machine heterogeneities", section 4; DANA takes 0.6)."""
+
+    kind: Literal["machines"]
+    variation: float = Field(default=0.6, gt=0, le=5)
+
+
+class Crash(Part):
+    """A trainer is lost at a virtual time, with the gradient it is computing or sending."""
+
+    kind: Literal["crash"]
+    worker: int = Field(ge=0)
+    at_seconds: NotNegative
+    back_after_seconds: NotNegative | None = None
+    """None: it does not come back."""
+
+
+class RandomCrashes(Part):
+    """Each trainer is lost after an exponentially distributed time up, and is back after `down_seconds`."""
+
+    kind: Literal["random-crashes"]
+    mean_up_seconds: Positive
+    down_seconds: NotNegative = 10.0
+
+
+class Simulate(Part):
+    """The same server, methods and data under a virtual clock, in one process: `manage.py simulate SPEC`."""
+
+    kind: Literal["simulate"]
+    compute: Annotated[ConstantTimes | GammaTimes | LognormalTimes | TraceTimes, Field(discriminator="kind")] = (
+        GammaTimes()
+    )
+    """How long a trainer computes for one push, in virtual seconds."""
+    slow: list[Annotated[Bursts | Straggler | HalfSlow | Machines, Field(discriminator="kind")]] = Field(
+        default=[], max_length=16
+    )
+    """Each multiplies what the others left."""
+    push_seconds: NotNegative = 0.0
+    """From the end of a computation to the gradient's arrival at the server."""
+    pull_seconds: NotNegative = 0.0
+    """From the server's answer to the start of the next computation."""
+    faults: list[Annotated[Crash | RandomCrashes, Field(discriminator="kind")]] = Field(default=[], max_length=1000)
+
+
 class RunSpec(Part):
     """Everything a run is. Defaults are what a newcomer should want."""
 
@@ -281,16 +550,17 @@ class RunSpec(Part):
     """Largest norm of a pushed gradient; longer ones are shortened to it by their trainer."""
     data_loader_workers: int = Field(default=0, ge=0, le=32)
     workers: Workers
-    gate: AsyncGate = AsyncGate()
-    rate: Annotated[ConstantRate | StalenessInverse, Field(discriminator="kind")] = ConstantRate()
-    compensation: NoCompensation = NoCompensation()
-    batch_norm: LocalBatchNorm = LocalBatchNorm()
+    gate: Gate = AsyncGate()
+    rate: Rate = ConstantRate()
+    compensation: Compensation = NoCompensation()
+    batch_norm: Annotated[LocalBatchNorm | ServerBatchNorm, Field(discriminator="kind")] = LocalBatchNorm()
     layout: SingleDevice = SingleDevice()
     waiting: Blocking = Blocking()
     budget: Budget
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     delays: list[Delay] = Field(default=[], max_length=64)
+    execution: Annotated[Live | Simulate, Field(discriminator="kind")] = Live()
     start: Annotated[Fresh | FromCheckpoint, Field(discriminator="kind")] = Fresh()
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     priority: int = Field(default=0, ge=-100, le=100)
@@ -307,6 +577,13 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
+        for combination in catalog.COMBINATIONS:
+            if refusal := combination.refusal(self):
+                raise ValueError(refusal)
+        if isinstance(self.gate, Softsync) and self.gate.c > self.workers.max:
+            raise ValueError(f"gate.c must be at most workers.max ({self.workers.max}), got {self.gate.c}")
+        if isinstance(self.gate, Backup) and self.gate.extra >= self.workers.max:
+            raise ValueError(f"gate.extra must be below workers.max ({self.workers.max}), got {self.gate.extra}")
         decays = self.schedule.kind != "constant"
         if decays and self.budget.passes is None and self.budget.updates is None:
             raise ValueError(
@@ -318,11 +595,20 @@ class RunSpec(Part):
                 raise ValueError(
                     f"delays.{index}.workers names {outside}, but trainers are 0 to {self.workers.max - 1}"
                 )
+        if isinstance(self.execution, Simulate):
+            self._trainers_of_the_simulation_exist(self.execution)
         target = self.budget.target
         known = catalog.metrics_of(self.problem.kind)
         if target and known and target.metric not in known:
             raise ValueError(f"budget.target.metric must be one of {', '.join(known)}, got {target.metric!r}")
         return self
+
+    def _trainers_of_the_simulation_exist(self, execution: Simulate) -> None:
+        named = [(f"slow.{i}", s.worker) for i, s in enumerate(execution.slow) if isinstance(s, Straggler)]
+        named += [(f"faults.{i}", f.worker) for i, f in enumerate(execution.faults) if isinstance(f, Crash)]
+        for field, worker in named:
+            if worker >= self.workers.max:
+                raise ValueError(f"execution.{field}.worker is {worker}, but trainers are 0 to {self.workers.max - 1}")
 
     @property
     def slots(self) -> int:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from tests.control.conftest import make_node, spec
 from trainhub.actions import members, placement, reconcile, runs
-from trainhub.actions.errors import NoCheckpoint, WrongState
+from trainhub.actions.errors import NoCheckpoint, OnlySimulated, WrongState
 from trainhub.models import Event, Member, Node, Project, Run, RunState, Slot, Wish
 from workers.assignment import Cause, Exit, Outcome
 
@@ -31,6 +31,12 @@ def test_a_submission_is_queued_with_its_whole_spec(queued: Run) -> None:
 def test_a_submission_that_starts_from_an_unknown_checkpoint_is_refused(project: Project, alice: User) -> None:
     with pytest.raises(NoCheckpoint, match="run 99 has no checkpoint in project vision"):
         runs.submit(project=project, owner=alice, spec=spec(start={"kind": "checkpoint", "run": 99}))
+    assert not Run.objects.exists()
+
+
+def test_a_simulation_is_sent_to_its_command(project: Project, alice: User) -> None:
+    with pytest.raises(OnlySimulated, match=r"manage\.py simulate SPEC"):
+        runs.submit(project=project, owner=alice, spec=spec(execution={"kind": "simulate"}))
     assert not Run.objects.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -54,12 +55,14 @@ class Member:
 
     def kill(self) -> None:
         assert self.process.pid is not None
-        os.kill(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself just now
+            os.kill(self.process.pid, signal.SIGKILL)
         self.process.join(END_SECONDS)
 
     def ask_to_stop(self) -> None:
         assert self.process.pid is not None
-        os.kill(self.process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended by itself
+            os.kill(self.process.pid, signal.SIGTERM)
 
     @property
     def alive(self) -> bool:

@@ -54,3 +54,19 @@ class NoData(Line):
 
 def not_a_problem() -> int:
     return 3
+
+
+class NormedNotFinite(Line):
+    """A line behind a batch norm; every so many batches hold a NaN."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._count = every, 0
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        x, y = batch
+        self._count += model.training
+        bad = model.training and self._count % self._every == 0
+        return super().loss(model, (x * float("nan") if bad else x, y))

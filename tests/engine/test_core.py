@@ -8,7 +8,7 @@ from workers.layout import Group
 from workers.methods.batch_norm.local import LocalBatchNorm
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.rates.staleness_inverse import StalenessInverse
-from workers.server.core import Applied, HandOver, ParameterServer, Rules, Stale
+from workers.server.core import Applied, HandOver, ParameterServer, Push, Rules, Skip, Stale
 from workers.server.optimizers import Tiling, build
 
 SIZE = 16
@@ -33,7 +33,7 @@ def place(core: ParameterServer, gradient: float = -1.0, statistic: float = 0.0)
 def test_a_push_makes_a_version_and_leaves_the_new_weights() -> None:
     core = server()
     here = place(core)
-    assert core.push(0, here, base_version=0, step=0) == Applied(0, 0, 0, 1.0, 1.0)
+    assert core.receive(Push(0, here, 0, 0)) == ([Applied(0, 0, 0, 1.0, 1.0)], [0], [], [Skip(0, 1, 0)])
     assert core.version == 1
     assert torch.equal(here.weights[0], torch.ones(SIZE))
 
@@ -41,16 +41,16 @@ def test_a_push_makes_a_version_and_leaves_the_new_weights() -> None:
 def test_a_late_gradient_takes_a_smaller_step() -> None:
     core = server()
     for step in range(2):
-        core.push(0, place(core), base_version=step, step=step)
-    applied = core.push(1, place(core), base_version=0, step=0)
+        core.receive(Push(0, place(core), step, step))
+    [applied] = core.receive(Push(1, place(core), 0, 0)).applied
     assert (applied.staleness, applied.scale, applied.learning_rate) == (2, 0.5, 0.5)
     assert float(core.weights[0]) == 2.5
 
 
 def test_statistics_are_averaged() -> None:
     core = server()
-    core.push(0, place(core, statistic=4.0), base_version=0, step=0)
-    core.push(1, place(core, statistic=2.0), base_version=0, step=0)
+    core.receive(Push(0, place(core, statistic=4.0), 0, 0))
+    core.receive(Push(1, place(core, statistic=2.0), 0, 0))
     assert core.buffers.tolist() == [3.0, 3.0]
 
 
@@ -66,5 +66,5 @@ def test_a_refused_gradient_leaves_no_trace_but_its_step_is_over() -> None:
 def test_a_push_of_a_version_or_step_it_was_not_given_is_refused(base_version: int, step: int) -> None:
     core = server()
     with pytest.raises(Stale):
-        core.push(0, place(core), base_version=base_version, step=step)
+        core.receive(Push(0, place(core), base_version, step))
     assert core.version == 0

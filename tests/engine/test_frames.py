@@ -10,12 +10,23 @@ from workers.transport.frames import HEADER, MAX_BODY_BYTES, Decoder, Frame, Fra
 
 def packed(sequence: int = 1, body: bytes = b"") -> bytes:
     return frames.pack(
-        Kind.PUSH, run=7, epoch=2, member=3, worker=-1, sequence=sequence, base_version=5, version=6, step=8, body=body
+        Kind.PUSH,
+        run=7,
+        epoch=2,
+        member=3,
+        worker=-1,
+        sequence=sequence,
+        base_version=5,
+        version=6,
+        step=8,
+        staleness=9,
+        scale=0.25,
+        body=body,
     )
 
 
 def test_a_frame_comes_out_as_it_went_in() -> None:
-    expected = Frame(Kind.PUSH, 0, 7, 2, 3, -1, 1, 5, 6, 8, b"abc")
+    expected = Frame(Kind.PUSH, 0, 7, 2, 3, -1, 1, 5, 6, 8, 9, 0.25, b"abc")
     assert Decoder().feed(packed(body=b"abc")) == [expected]
 
 

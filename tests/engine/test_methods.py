@@ -5,6 +5,7 @@ import torch
 from torch import nn, tensor
 from torch.testing import assert_close
 
+from workers.methods.batch_norm.base import Place
 from workers.methods.batch_norm.local import LocalBatchNorm
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.rates.constant import Constant
@@ -48,7 +49,7 @@ def test_later_ones_move_it_by_rho() -> None:
 
 def test_a_prepared_model_leaves_the_raw_batch_statistics_in_its_buffers() -> None:
     model = nn.BatchNorm1d(1)
-    LocalBatchNorm(rho=0.1).prepare(model)
+    LocalBatchNorm(rho=0.1).prepare(model, [Place("", 0, 1)], torch.empty(0), torch.empty(2))
     model(tensor([[1.0], [3.0]]))
     assert model.running_mean is not None
     assert model.running_var is not None

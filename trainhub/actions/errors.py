@@ -20,3 +20,7 @@ class WrongState(ActionError):
 
 class NoCheckpoint(ActionError):
     code = "no-checkpoint"
+
+
+class OnlySimulated(ActionError):
+    code = "only-simulated"

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from trainhub.actions import announce, events, slots
-from trainhub.actions.errors import NoCheckpoint, WrongState
+from trainhub.actions.errors import NoCheckpoint, OnlySimulated, WrongState
 from trainhub.models import (
     UNCLAIMED,
     Artifact,
@@ -45,8 +45,10 @@ RESTARTABLE = {
 def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
     """Write an experiment of one run, queued. Once this returns, the submission cannot be lost.
 
-    Raises NoCheckpoint when the spec starts from one that does not exist in this project.
+    Raises NoCheckpoint when the spec starts from one that does not exist in this project, OnlySimulated when it asks
+    to be simulated.
     """
+    check_execution(spec)
     check_start(project, spec)
     experiment = Experiment.objects.create(
         project=project, owner=owner, name=spec.name, notes=spec.notes, tags=spec.tags
@@ -62,6 +64,15 @@ def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
     events.record(run, "submitted", f"Submitted by {owner.username}")
     announce.wake_scheduler()
     return run
+
+
+def check_execution(spec: RunSpec) -> None:
+    """A simulation has no trainers to place on slots, and needs no service at all."""
+    if spec.execution.kind != "live":
+        raise OnlySimulated(
+            f"execution.kind is {spec.execution.kind}: run it with `manage.py simulate SPEC`, which takes no slots. "
+            "Set it to live to train on this service."
+        )
 
 
 def check_start(project: Project, spec: RunSpec) -> None:

@@ -21,6 +21,8 @@ from workers.server.setup import Run
 
 WRITE_SECONDS = 120.0
 NICENESS = 10
+COUNTS = f"{OWN}batch_norm/counts"
+"""What a batch-norm rule keeps beside means and variances, which have their names in the model."""
 
 
 class Snapshot:
@@ -30,13 +32,13 @@ class Snapshot:
         self._run = run
         self.weights = torch.empty_like(run.core.weights)
         self.buffers = torch.empty_like(run.core.buffers)
-        self._state = {name: torch.empty_like(t) for name, t in run.core.rules.optimizer.state().items()}
+        self._state = {name: torch.empty_like(t) for name, t in run.core.vectors().items()}
 
     def take(self) -> None:
         core = self._run.core
         self.weights.copy_(core.weights)
         self.buffers.copy_(core.buffers)
-        for name, tensor in core.rules.optimizer.state().items():
+        for name, tensor in core.vectors().items():
             self._state[name].copy_(tensor)
 
     @property
@@ -45,7 +47,10 @@ class Snapshot:
 
     def tensors(self, statistics: int) -> dict[str, Tensor]:
         """All tensors by their names in the file."""
-        own = {f"{OWN}optimizer/{name}": tensor for name, tensor in self._state.items()}
+        own = {f"{OWN}{name}": tensor for name, tensor in self._state.items()}
+        counts = self.buffers[self._run.layout.buffer_size :]
+        if counts.numel():
+            own[COUNTS] = counts
         return model_tensors(self._run, self.weights, self.buffers, statistics) | own
 
 
@@ -139,6 +144,7 @@ def restore(run: Run, path: Path, *, own_run: int, take: str) -> Meta:
             meta, version=0, gradients=0, steps=[], applied=[], refused=0, statistics=0, optimizer_steps=0, seconds=0.0
         )
     _load_optimizer(run, tensors)
+    _load_counts(run, tensors)
     _load_clocks(run, meta)
     return meta
 
@@ -156,10 +162,17 @@ def _load_model(run: Run, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _load_optimizer(run: Run, tensors: Mapping[str, Tensor]) -> None:
-    for name, target in run.core.rules.optimizer.state().items():
-        saved = tensors.get(f"{OWN}optimizer/{name}")
+    for name, target in run.core.vectors().items():
+        saved = tensors.get(f"{OWN}{name}")
         if saved is None or saved.shape != target.shape:
-            raise _misfit(f"it holds no {name} for this optimizer; take its weights only")
+            raise _misfit(f"it holds no {name} as this run needs it; take its weights only")
+        target.copy_(saved)
+
+
+def _load_counts(run: Run, tensors: Mapping[str, Tensor]) -> None:
+    """A run whose batch norm was another has none: then the first message sets the statistics anew."""
+    target, saved = run.core.buffers[run.layout.buffer_size :], tensors.get(COUNTS)
+    if saved is not None and saved.shape == target.shape:
         target.copy_(saved)
 
 

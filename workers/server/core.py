@@ -5,7 +5,7 @@ The loop feeds it from sessions; a simulation can feed it from a heap of virtual
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.methods.batch_norm.base import BatchNorm
+from workers.methods.compensation.base import Compensation, Space
 from workers.methods.gates.base import Gate
 from workers.methods.rates.base import Rate
 from workers.server.optimizers import Optimizer, Tiles, Tiling
@@ -32,20 +33,42 @@ class Rules:
     batch_norm: BatchNorm
     schedule: Callable[[int], float]
     """Learning rate eta by gradients applied so far."""
+    compensation: Compensation | None = None
 
 
 @dataclass(frozen=True)
 class HandOver:
-    """A worker's three vectors, cut into tiles once: its gradient, where it reads weights, its statistics."""
+    """A worker's vectors, cut into tiles once: its gradient, where it reads weights, its statistics.
+
+    `served` is where it reads the server's statistics; empty where the batch-norm rule serves none.
+    """
 
     gradient: Tiles
     weights: Tiles
     buffers: Tensor
+    served: Tensor
     has_buffers: bool
+    is_served: bool
 
     @classmethod
-    def of(cls, tiling: Tiling, *, gradient: Tensor, weights: Tensor, buffers: Tensor) -> HandOver:
-        return cls(tiling.of(gradient), tiling.of(weights), buffers, buffers.numel() > 0)
+    def of(
+        cls, tiling: Tiling, *, gradient: Tensor, weights: Tensor, buffers: Tensor, served: Tensor | None = None
+    ) -> HandOver:
+        served = torch.empty(0) if served is None else served
+        return cls(tiling.of(gradient), tiling.of(weights), buffers, served, buffers.numel() > 0, served.numel() > 0)
+
+
+class Push(NamedTuple):
+    """One gradient, left in its worker's place."""
+
+    worker: int
+    place: HandOver
+    base_version: int
+    """The version it was computed on."""
+    step: int
+    """Its number in the worker's data."""
+    scale: float | None = None
+    """What the learner itself asks for. None: the rate rule decides."""
 
 
 class Applied(NamedTuple):
@@ -56,6 +79,39 @@ class Applied(NamedTuple):
     staleness: int
     scale: float
     learning_rate: float
+    group: int = 0
+    """The update's number, shared by the c gradients in it."""
+    step: int = 0
+
+
+class Skip(NamedTuple):
+    """How many versions beyond the one its gradient made a worker reads next. Known once it has been answered."""
+
+    worker: int
+    version: int
+    """The version its gradient made."""
+    skip: int
+
+
+class Reaction(NamedTuple):
+    """What a push, or a worker's leaving, has brought about."""
+
+    applied: list[Applied]
+    """Gradients taken into updates, in apply order."""
+    answers: list[int]
+    """Workers to answer now: their places hold the newest weights."""
+    dropped: list[int]
+    """Workers whose gradient was dropped; they are answered too."""
+    skips: list[Skip]
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A gradient that has come and is in no update yet. `read`: the version its worker was given meanwhile."""
+
+    push: Push
+    place: HandOver
+    read: int | None = None
 
 
 @dataclass
@@ -65,13 +121,18 @@ class Clocks:
     version: int = 0
     gradients: int = 0
     refused: int = 0
+    dropped: int = 0
     statistics: int = 0
     steps: list[int] = field(default_factory=list)
     applied: list[int] = field(default_factory=list)
 
 
 class ParameterServer:
-    """Applies gradients. `weights` and `buffers` are its own vectors; everybody else gets copies."""
+    """Applies gradients. `weights` and `buffers` are its own vectors; everybody else gets copies.
+
+    Workers `join` before they push and `leave` when they are lost; what they push is received, and the reaction says
+    who goes on. A worker that is not among the answers is held: it is answered by a later reaction.
+    """
 
     def __init__(self, weights: Tensor, buffers: Tensor, tiling: Tiling, rules: Rules, *, workers: int) -> None:
         self.weights = weights
@@ -80,48 +141,232 @@ class ParameterServer:
         self._tiles = tiling.of(weights)
         self.rules = rules
         self.clocks = Clocks(steps=[0] * workers, applied=[0] * workers)
+        self._drops_from = min(rules.gate.drops_from, rules.rate.drops_from)
+        self._one_by_one = rules.gate.one_by_one
+        self._waiting: list[Waiting] = []
+        self._held: dict[int, tuple[HandOver, int]] = {}
+        """Workers whose gradient is taken but who may not go on yet: their places, and the versions they made."""
+        self._spare: list[HandOver] = []
+        self._scratch = torch.empty(tiling.largest)
+        if rules.compensation is not None:
+            rules.compensation.prepare(self._space(workers))
+
+    def _space(self, workers: int) -> Space:
+        tiling = self.tiling
+        return Space(self._tiles, tiling.of, tiling.decays, tiling.scales, self.weights.numel(), workers)
 
     @property
     def version(self) -> int:
         return self.clocks.version
 
-    def push(self, worker: int, place: HandOver, *, base_version: int, step: int) -> Applied:
-        """Apply the gradient that `worker` left in `place`, and leave the new weights there.
+    @property
+    def live(self) -> int:
+        return len(self.rules.gate.live)
 
-        `base_version` is the version it was computed on, `step` its number in the worker's data. Raises Stale.
-        """
-        self._check(worker, base_version, step)
-        clocks, rules = self.clocks, self.rules
-        staleness = clocks.version - base_version
-        scale = rules.rate.scales((staleness,), (worker,))[0]
-        learning_rate = rules.schedule(clocks.gradients) * scale
-        if scale > 0.0:
-            rules.optimizer.step(place.gradient, place.weights, learning_rate)
+    def vectors(self) -> dict[str, Tensor]:
+        """What optimizer and compensation keep, by name, to save or to load in place."""
+        compensation = self.rules.compensation
+        own = {} if compensation is None else compensation.state()
+        return {f"optimizer/{n}": t for n, t in self.rules.optimizer.state().items()} | {
+            f"compensation/{n}": t for n, t in own.items()
+        }
+
+    # ------------------------------------------------------------ workers
+
+    def join(self, worker: int) -> None:
+        """A worker takes part from now on. It gets its weights by `send`."""
+        self.rules.gate.join(worker)
+
+    def leave(self, worker: int) -> Reaction:
+        """A worker was lost. Its gradients that wait are forgotten, for its successor to compute again."""
+        for waiting in self._waiting:
+            if waiting.push.worker == worker:
+                self._give_back(waiting)
+        self._waiting = [w for w in self._waiting if w.push.worker != worker]
+        self._held.pop(worker, None)
+        self.rules.gate.leave(worker)
+        return self._proceed(Reaction([], [], [], []))
+
+    def next_step(self, worker: int) -> int:
+        """The step that this worker computes next; those whose gradients wait are behind it."""
+        return self.clocks.steps[worker] + sum(w.push.worker == worker for w in self._waiting)
+
+    def send(self, place: HandOver) -> None:
+        """Copy the present weights to where a worker reads them."""
+        compensation = self.rules.compensation
+        if compensation is not None and compensation.looks_ahead:
+            rate = self.rules.schedule(self.clocks.gradients)
+            for index, out in enumerate(place.weights):
+                compensation.look_ahead(index, out, rate)
         else:
-            self.send(place)
-        if place.has_buffers:
-            rules.batch_norm.merge(self.buffers, place.buffers, clocks.statistics)
-            clocks.statistics += 1
-        applied = Applied(worker, clocks.version, staleness, scale, learning_rate)
-        clocks.version += 1
-        clocks.gradients += 1
-        clocks.steps[worker] = step + 1
-        clocks.applied[worker] += 1
-        return applied
+            torch._foreach_copy_(place.weights, self._tiles)
+        if place.is_served:
+            place.served.copy_(self.buffers)
+
+    # ------------------------------------------------------------ gradients
+
+    def receive(self, push: Push) -> Reaction:
+        """Take in a gradient. Raises Stale or ValueError where it does not fit; nothing has changed then."""
+        worker, clocks = push.worker, self.clocks
+        self._check(worker, push.base_version, push.step)
+        if clocks.version - push.base_version >= self._drops_from:
+            return self._drop(push)
+        if self._one_by_one:
+            return Reaction([self._apply_one(push)], [worker], [], [Skip(worker, clocks.version, 0)])
+        waiting, reaction = Waiting(push, push.place), Reaction([], [], [], [])
+        self._waiting.append(waiting)
+        self._proceed(reaction)
+        if self.rules.gate.answers_at_once and waiting in self._waiting:
+            waiting.place, waiting.read = self._keep(push.place), clocks.version
+            self.send(push.place)
+            reaction.answers.append(worker)
+        return reaction
 
     def refuse(self, worker: int, place: HandOver, *, base_version: int, step: int) -> None:
         """Pass over a gradient that is not finite: it is counted, and the worker gets the present weights."""
         self._check(worker, base_version, step)
         self.clocks.refused += 1
-        self.clocks.steps[worker] = step + 1
-        self.send(place)
+        self._pass_over(worker, place)
 
-    def send(self, place: HandOver) -> None:
-        """Copy the present weights to where a worker reads them."""
-        torch._foreach_copy_(place.weights, self._tiles)
+    def _drop(self, push: Push) -> Reaction:
+        self.clocks.dropped += 1
+        self._pass_over(push.worker, push.place)
+        return Reaction([], [push.worker], [push.worker], [])
+
+    def _pass_over(self, worker: int, place: HandOver) -> None:
+        self.clocks.steps[worker] += 1
+        self.send(place)
 
     def _check(self, worker: int, base_version: int, step: int) -> None:
         if base_version > self.clocks.version:
             raise Stale(f"trainer {worker} pushed for version {base_version}, which does not exist yet")
-        if step != self.clocks.steps[worker]:
-            raise Stale(f"trainer {worker} pushed step {step}, step {self.clocks.steps[worker]} is its next")
+        due = self.next_step(worker) if self._waiting else self.clocks.steps[worker]
+        if step != due:
+            raise Stale(f"trainer {worker} pushed step {step}, step {due} is its next")
+
+    # ------------------------------------------------------------ updates
+
+    def _proceed(self, reaction: Reaction) -> Reaction:
+        """Make the updates that the gate lets through, then answer whoever may go on."""
+        gate, clocks = self.rules.gate, self.clocks
+        fresh: set[int] = set()
+        while count := gate.group([w.push.worker for w in self._waiting]):
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
+            reaction.applied.extend(self._apply(group))
+            fresh = {group[-1].push.worker}
+            for waiting in group:
+                worker = waiting.push.worker
+                gate.taken(worker)
+                if waiting.read is None:
+                    self._held[worker] = (waiting.place, clocks.version)
+                else:
+                    reaction.skips.append(Skip(worker, clocks.version, waiting.read - clocks.version))
+                    self._give_back(waiting)
+        for worker, (place, made) in list(self._held.items()):
+            if gate.may_go_on(worker):
+                del self._held[worker]
+                if worker not in fresh:  # the step itself has written the weights of an update's last worker
+                    self.send(place)
+                reaction.answers.append(worker)
+                reaction.skips.append(Skip(worker, made, clocks.version - made))
+        return reaction
+
+    def _apply_one(self, push: Push) -> Applied:
+        """What `_apply` does, for one gradient that has not waited: on the way of every asynchronous gradient."""
+        clocks, rules = self.clocks, self.rules
+        worker, place, version = push.worker, push.place, clocks.version
+        late = version - push.base_version
+        if push.scale is None:
+            scale = rules.rate.scales((late,), (worker,), version, len(rules.gate.live))[0]
+        else:
+            scale = rules.rate.accept(push.scale, late)
+        rate = rules.schedule(clocks.gradients) * scale
+        compensation = rules.compensation
+        if scale > 0.0:
+            direction = place.gradient if compensation is None else self._compensated(Waiting(push, place))
+            rules.optimizer.step(direction, place.weights, rate)
+        if place.has_buffers:
+            rules.batch_norm.merge(self.buffers, place.buffers, clocks.statistics)
+            clocks.statistics += 1
+        clocks.version = version + 1
+        clocks.gradients += 1
+        clocks.steps[worker] += 1
+        clocks.applied[worker] += 1
+        if scale == 0.0 or (compensation is not None and compensation.looks_ahead):
+            self.send(place)
+        elif place.is_served:
+            place.served.copy_(self.buffers)
+        return Applied(worker, version, late, scale, rate, version, push.step)
+
+    def _apply(self, group: list[Waiting]) -> list[Applied]:
+        """Make one update out of these gradients; the new weights are left with the last of them."""
+        clocks, rules = self.clocks, self.rules
+        version = clocks.version
+        staleness = [version - w.push.base_version for w in group]
+        scales = self._scales(group, staleness)
+        total = sum(scales)
+        eta = rules.schedule(clocks.gradients)
+        last = group[-1].place
+        if total > 0.0:
+            rules.optimizer.step(self._direction(group, scales, total), last.weights, eta * total)
+        applied = []
+        for waiting, late, scale in zip(group, staleness, scales, strict=True):
+            push = waiting.push
+            if waiting.place.has_buffers:
+                rules.batch_norm.merge(self.buffers, waiting.place.buffers, clocks.statistics)
+                clocks.statistics += 1
+            clocks.steps[push.worker] += 1
+            clocks.applied[push.worker] += 1
+            applied.append(Applied(push.worker, version, late, scale, eta * scale, version, push.step))
+        clocks.version = version + 1
+        clocks.gradients += len(group)
+        if total == 0.0 or (rules.compensation is not None and rules.compensation.looks_ahead):
+            self.send(last)
+        elif last.is_served:
+            last.served.copy_(self.buffers)
+        return applied
+
+    def _scales(self, group: list[Waiting], staleness: list[int]) -> list[float]:
+        rate, push = self.rules.rate, group[0].push
+        if push.scale is not None:
+            return [rate.accept(push.scale, staleness[0])]
+        return rate.scales(staleness, [w.push.worker for w in group], self.clocks.version, self.live)
+
+    def _direction(self, group: list[Waiting], scales: list[float], total: float) -> Iterable[Tensor]:
+        """sum(s_i g_i) / S, a tile at a time as the optimizer asks for it, so that no vector is made for it."""
+        if len(group) > 1:
+            return self._combined([(w, s / total) for w, s in zip(group, scales, strict=True) if s > 0.0])
+        return group[0].place.gradient if self.rules.compensation is None else self._compensated(group[0])
+
+    def _compensated(self, waiting: Waiting) -> Iterator[Tensor]:
+        for index in range(len(self._tiles)):
+            yield self._tile(waiting, index)
+
+    def _combined(self, parts: list[tuple[Waiting, float]]) -> Iterator[Tensor]:
+        (first, share), *others = parts
+        for index, tile in enumerate(self._tiles):
+            mean = torch.mul(self._tile(first, index), share, out=self._scratch[: tile.numel()])
+            for waiting, weight in others:
+                mean.add_(self._tile(waiting, index), alpha=weight)
+            yield mean
+
+    def _tile(self, waiting: Waiting, index: int) -> Tensor:
+        gradient, compensation = waiting.place.gradient[index], self.rules.compensation
+        if compensation is None:
+            return gradient
+        return compensation.adjust(index, waiting.push.worker, gradient, waiting.place.weights[index])
+
+    # ------------------------------------------------------------ copies of gradients whose workers go on
+
+    def _keep(self, place: HandOver) -> HandOver:
+        if not self._spare:
+            gradient, buffers = torch.empty_like(self.weights), torch.empty_like(place.buffers)
+            self._spare.append(HandOver.of(self.tiling, gradient=gradient, weights=gradient, buffers=buffers))
+        kept = self._spare.pop()
+        torch._foreach_copy_(kept.gradient, place.gradient)
+        kept.buffers.copy_(place.buffers)
+        return kept
+
+    def _give_back(self, waiting: Waiting) -> None:
+        if waiting.read is not None:
+            self._spare.append(waiting.place)

@@ -56,7 +56,7 @@ class Evaluations:
         assert session.slot is not None
         core = self._run.core
         session.slot.weights.copy_(core.weights)
-        session.slot.buffers.copy_(core.buffers)
+        session.slot.buffers.copy_(core.buffers[: self._run.layout.buffer_size])
         session.slot.version = core.version
         try:
             session.send(Kind.EVALUATE, version=core.version)

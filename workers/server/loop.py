@@ -13,10 +13,10 @@ from workers.assignment import Cause, Exit, Outcome
 from workers.checkpoint import Meta
 from workers.events import Progress
 from workers.process import Child
-from workers.server import setup
+from workers.server import event_log, setup
 from workers.server.budget import per_pass
 from workers.server.checkpoints import Checkpointer, restore
-from workers.server.core import HandOver, Stale
+from workers.server.core import HandOver, Push, Reaction, Stale
 from workers.server.evaluations import Evaluations
 from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
 from workers.server.telemetry import Measurements, Telemetry
@@ -57,14 +57,18 @@ class Server:
         self._run = setup.build(child.spec)
         self._core = self._run.core
         self._seconds_before = self._restore()
+        self._log_writer = self._begin_log()
+        self._log = self._log_writer.log
         self._sessions = Sessions(self._identity(), child.stop)
-        self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics)
+        self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics, self._core.rules.batch_norm)
         self._measurements = Measurements(len(self._run.metrics))
         self._checkpointer = Checkpointer(self._run, Path(child.assignment.checkpoint_dir), child.reporter)
         self._evaluations = Evaluations(
             self._run, self._sessions, self._telemetry, child.reporter, every=self._evaluation_every()
         )
-        self._waiting: deque[tuple[Session, Frame, tuple[float, ...]]] = deque()
+        self._by_worker: dict[int, Session] = {}
+        self._measured: dict[tuple[int, int], tuple[tuple[float, ...], float]] = {}
+        """What came with the gradients that are in no update yet, by worker and step."""
         self._recent_not_finite: deque[bool] = deque(maxlen=RECENT)
         self._not_finite_in_a_row = 0
         self._ending: Ending | None = None
@@ -92,9 +96,16 @@ class Server:
         )
         return meta.seconds
 
+    def _begin_log(self) -> event_log.Writer:
+        a = self._assignment
+        restored = None if a.restore is None else self._core.version
+        header = event_log.Header.here(self._spec, run=a.run, attempt=a.attempt, restored=restored)
+        folder = Path(a.work_dir)
+        return event_log.Writer(folder, header, attempt=a.attempt, epoch=a.epoch, warn=self._reporter.warn)
+
     def _identity(self) -> Identity:
         layout = self._run.layout
-        trainer, evaluator = SlotSize.trainer(layout), SlotSize.evaluator(layout)
+        trainer, evaluator = SlotSize.trainer(layout, self._core.rules.batch_norm), SlotSize.evaluator(layout)
         workers = self._spec.workers.max
         check_room(workers * trainer.size_bytes + evaluator.size_bytes, f"a run of {workers} trainers")
         return Identity(self._assignment, layout.manifest(self._run.metrics), trainer, evaluator, workers)
@@ -112,6 +123,7 @@ class Server:
             return self._finish(self._ending)
         finally:
             self._sessions.close()
+            self._log_writer.close()
 
     def _turn(self) -> None:
         for session in self._sessions.poll(TICK_SECONDS):
@@ -252,8 +264,15 @@ class Server:
         if session.evaluator:
             return
         session.place = HandOver.of(
-            self._core.tiling, gradient=slot.gradient, weights=slot.weights, buffers=slot.buffers
+            self._core.tiling,
+            gradient=slot.gradient,
+            weights=slot.weights,
+            buffers=slot.buffers,
+            served=slot.served,
         )
+        self._by_worker[session.worker] = session
+        self._log.joined(session.worker)
+        self._core.join(session.worker)
         self._reporter.event(
             "joined", f"{session.who} joined", worker=session.worker, member=session.member, version=self._core.version
         )
@@ -268,6 +287,7 @@ class Server:
             return
         if session.evaluator:
             self._evaluations.lost()
+        self._forget(session)
         expected = session.left or self._ending is not None
         self._reporter.event(
             "left",
@@ -279,8 +299,22 @@ class Server:
             version=self._core.version,
         )
 
+    def _forget(self, session: Session) -> None:
+        """A trainer is gone: those who wait for it go on."""
+        if self._by_worker.get(session.worker) is not session:
+            return
+        del self._by_worker[session.worker]
+        self._measured = {k: m for k, m in self._measured.items() if k[0] != session.worker}
+        if self._ending is not None:
+            return  # what the gate would let through now is beyond the end
+        self._log.lost(session.worker)
+        reaction = self._core.leave(session.worker)
+        if reaction.applied or reaction.answers:
+            self._react(reaction)
+
     def _refuse(self, session: Session, reason: str) -> None:
         self._sessions.cut(session, reason)
+        self._forget(session)
         self._reporter.event(
             "refused", f"{session.who if session.joined else 'a connection'} was refused: {reason}", level="warning"
         )
@@ -302,7 +336,7 @@ class Server:
         clocks = self._core.clocks
         session.slot.version = clocks.version
         try:
-            session.answer(clocks.version, clocks.steps[session.worker], flags)
+            session.answer(clocks.version, self._core.next_step(session.worker), flags)
         except Hangup:
             self._gone(session)
 
@@ -315,29 +349,47 @@ class Server:
         if not (math.isfinite(measured[0]) and math.isfinite(measured[1])):
             self._not_finite(session, frame)
             return
-        self._waiting.append((session, frame, measured))
-        while self._core.rules.gate.group([s.worker for s, _, _ in self._waiting]):
-            self._apply(*self._waiting.popleft())
-
-    def _apply(self, session: Session, frame: Frame, measured: tuple[float, ...]) -> None:
         place = session.place
         assert place is not None
-        core = self._core
-        applied = core.push(session.worker, place, base_version=frame.base_version, step=frame.step)
-        over = self._budget_spent()
-        if over:
-            self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
-        else:
-            self._answer(session)
-        # From here on the trainer computes again.
+        if place.has_buffers:
+            self._telemetry.look(session.worker, place, self._core.buffers, self._core.version)
+        push = Push(session.worker, place, frame.base_version, frame.step, frame.scale or None)
+        reaction = self._core.receive(push)
+        self._log.pushed(push, frame.sequence)
         self._not_finite_in_a_row = 0
         self._recent_not_finite.append(False)
-        self._telemetry.gradient(applied, core.clocks.version, measured)
-        if place.has_buffers and not over:
-            self._telemetry.batch_norm(
-                session.worker, core.clocks.version, time.monotonic(), place.buffers, core.buffers
-            )
+        self._measured[session.worker, frame.step] = measured, frame.scale
+        self._react(reaction)
+
+    def _react(self, reaction: Reaction) -> None:
+        """Answer whom the core lets go on, then report: from the answers on, trainers compute again."""
+        self._log.settled(reaction)
+        if self._budget_spent():
+            self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
+        by_worker = self._by_worker
+        for applied in reaction.applied:
+            session = by_worker.get(applied.worker)
+            if session is not None:
+                session.staleness = applied.staleness
+        # Taken out first: a trainer that turns out to be gone while it is answered takes what still waits with it.
+        measured = [self._measured.pop((a.worker, a.step)) for a in reaction.applied]
+        if self._ending is None:
+            for worker in reaction.answers:
+                session = by_worker.get(worker)
+                if session is not None:
+                    self._answer(session, frames.NOT_APPLIED if worker in reaction.dropped else 0)
+        self._report(reaction, measured)
         self._evaluations.begin_if_due()
+
+    def _report(self, reaction: Reaction, measured: list[tuple[tuple[float, ...], float]]) -> None:
+        core, telemetry = self._core, self._telemetry
+        for applied, (values, asked) in zip(reaction.applied, measured, strict=True):
+            telemetry.gradient(applied, values, asked=asked)
+        for skip in reaction.skips:
+            telemetry.skip(skip)
+        if reaction.dropped:
+            self._measured = {k: m for k, m in self._measured.items() if k[0] not in reaction.dropped}
+            telemetry.dropped(core.version, core.clocks.dropped)
 
     def _budget_spent(self) -> bool:
         clocks = self._core.clocks
@@ -347,6 +399,8 @@ class Server:
         """Refuse a gradient before it touches the weights; a run that keeps making them has failed."""
         assert session.place is not None
         self._core.refuse(session.worker, session.place, base_version=frame.base_version, step=frame.step)
+        self._log.pushed(Push(session.worker, session.place, frame.base_version, frame.step), frame.sequence)
+        self._log.refused(session.worker)
         self._not_finite_in_a_row += 1
         self._recent_not_finite.append(True)
         if self._not_finite_in_a_row == 1:

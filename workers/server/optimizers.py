@@ -10,7 +10,8 @@ rate, and moments never see it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,13 +41,22 @@ class Tiling:
         self.decays = tuple(g.weight_decay for _, _, g in self._ranges)
         self.largest = max(stop - start for start, stop, _ in self._ranges)
 
+    def without_decay(self) -> Tiling:
+        """The same tiles, for an optimizer whose weight decay is added by somebody else."""
+        other = copy(self)
+        other.decays = (0.0,) * len(self.decays)
+        return other
+
     def of(self, flat: Tensor) -> Tiles:
         return tuple(flat[start:stop] for start, stop, _ in self._ranges)
 
 
 class Optimizer(Protocol):
-    def step(self, gradient: Tiles, out: Tiles, learning_rate: float) -> None:
-        """Step the weights along `gradient` and leave them in `out` too. Allocates nothing."""
+    def step(self, gradient: Iterable[Tensor], out: Tiles, learning_rate: float) -> None:
+        """Step the weights along `gradient` and leave them in `out` too. Allocates nothing.
+
+        Each tile of `gradient` is asked for just before it is used, and used no more when the next is asked for.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -79,7 +89,7 @@ class Sgd:
     def state(self) -> dict[str, Tensor]:
         return {} if self._momentum is None else {"momentum": self._momentum}
 
-    def step(self, gradient: Tiles, out: Tiles, learning_rate: float) -> None:
+    def step(self, gradient: Iterable[Tensor], out: Tiles, learning_rate: float) -> None:
         self.steps += 1
         if self._moments is not None:
             self._step_with_momentum(self._moments, gradient, out, learning_rate)
@@ -96,7 +106,7 @@ class Sgd:
                 w.add_(direction, alpha=-learning_rate * scale)
                 o.copy_(w)
 
-    def _step_with_momentum(self, moments: Tiles, gradient: Tiles, out: Tiles, learning_rate: float) -> None:
+    def _step_with_momentum(self, moments: Tiles, gradient: Iterable[Tensor], out: Tiles, learning_rate: float) -> None:
         momentum, nesterov = self.part.momentum, self.part.nesterov
         terms = zip(self._tiles, gradient, moments, out, self.tiling.scales, self.tiling.decays, strict=True)
         for w, g, m, o, scale, decay in terms:
@@ -132,7 +142,7 @@ class AdamW:
     def state(self) -> dict[str, Tensor]:
         return {"first_moment": self._first, "second_moment": self._second}
 
-    def step(self, gradient: Tiles, out: Tiles, learning_rate: float) -> None:
+    def step(self, gradient: Iterable[Tensor], out: Tiles, learning_rate: float) -> None:
         self.steps += 1
         beta1, beta2 = self.part.betas
         correction1 = 1.0 - beta1**self.steps

@@ -70,6 +70,8 @@ class Session:
         self.left = False
         self.slot: Slot | None = None
         self.place: HandOver | None = None
+        self.staleness = 0
+        """What its last gradient met; told with the next weights."""
 
     @property
     def who(self) -> str:
@@ -103,7 +105,20 @@ class Session:
         a = self._assignment
         self.sent += 1
         data = frames.HEADER.pack(
-            frames.MAGIC, Kind.WEIGHTS, flags, 0, a.run, a.epoch, a.member, SERVER_WORKER, self.sent, 0, version, step
+            frames.MAGIC,
+            Kind.WEIGHTS,
+            flags,
+            0,
+            a.run,
+            a.epoch,
+            a.member,
+            SERVER_WORKER,
+            self.sent,
+            0,
+            version,
+            step,
+            self.staleness,
+            0.0,
         )
         try:
             if self.socket.send(data) != len(data):

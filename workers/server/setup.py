@@ -13,6 +13,9 @@ from workers import catalog
 from workers.assignment import Cause
 from workers.failures import user_code
 from workers.layout import Layout
+from workers.methods.batch_norm.base import BatchNorm
+from workers.methods.compensation.base import Compensation, MomentumOwner
+from workers.methods.rates.window import Window, WindowRate
 from workers.problems import registry
 from workers.problems.base import Problem
 from workers.server import optimizers, schedule
@@ -22,10 +25,26 @@ from workers.spec import Part, RunSpec
 from workers.spec_errors import SpecError
 
 
-def build_rule(entries: dict[str, catalog.Entry], part: Part) -> Any:
-    """Make the method that a part of the spec names, with the part's fields as its parameters."""
+def build_rule(entries: dict[str, catalog.Entry], part: Part, spec: RunSpec | None = None) -> Any:
+    """Make the method that a part of the spec names, with the part's fields as its parameters.
+
+    `spec` is what the catalog's `takes` are read from; None where the method takes nothing.
+    """
     fields = part.model_dump()
-    return entries[fields.pop("kind")].load()(**fields)
+    entry = entries[fields.pop("kind")]
+    taken = {name: _fact(spec, name) for name in entry.takes} if spec is not None else {}
+    return entry.load()(**fields, **taken)
+
+
+def _fact(spec: RunSpec, name: str) -> float:
+    facts = {"batch_size": spec.batch_size * spec.accumulation, "learning_rate": spec.optimizer.learning_rate}
+    return facts[name]
+
+
+def build_window(spec: RunSpec) -> Window | None:
+    """Make a trainer's staleness window, empty. None: its scale is the server's business."""
+    rule = build_rule(catalog.RATES, spec.rate, spec)
+    return rule.window(spec.workers.max) if isinstance(rule, WindowRate) else None
 
 
 def build_model(problem: Problem, seed: int) -> nn.Module:
@@ -61,30 +80,49 @@ def build(spec: RunSpec) -> Run:
     if examples < spec.workers.max:
         raise SpecError.one("workers.max", f"{spec.workers.max} trainers can't share {examples} examples")
     _check_target(spec, problem)
-    weights, buffers = torch.zeros(layout.size), torch.zeros(layout.buffer_size)
+    weights = torch.zeros(layout.size)
+    batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
+    buffers = torch.zeros(batch_norm.parts * layout.channels)
     layout.collect(model, weights, buffers)
     budget = Budget.of(spec, examples)
-    core = _core(spec, layout, weights, buffers, budget, examples)
+    core = _core(spec, layout, weights, buffers, batch_norm, budget, examples)
     return Run(problem, model, layout, core, budget, examples)
 
 
 def _core(
-    spec: RunSpec, layout: Layout, weights: Tensor, buffers: Tensor, budget: Budget, examples: int
+    spec: RunSpec,
+    layout: Layout,
+    weights: Tensor,
+    buffers: Tensor,
+    batch_norm: BatchNorm,
+    budget: Budget,
+    examples: int,
 ) -> ParameterServer:
     tiling = optimizers.Tiling(layout.groups)
+    compensation = _compensation(spec)
+    # Who owns the momentum adds the weight decay too: to what the momentum is made of.
+    steps = tiling.without_decay() if isinstance(compensation, MomentumOwner) else tiling
     rules = Rules(
-        optimizer=optimizers.build(spec.optimizer, tiling, weights),
-        rate=build_rule(catalog.RATES, spec.rate),
+        optimizer=optimizers.build(spec.optimizer, steps, weights),
+        rate=build_rule(catalog.RATES, spec.rate, spec),
         gate=build_rule(catalog.GATES, spec.gate),
-        batch_norm=build_rule(catalog.BATCH_NORMS, spec.batch_norm),
+        batch_norm=batch_norm,
         schedule=partial(
             schedule.rate_at,
             base=spec.optimizer.learning_rate,
             schedule=spec.schedule,
             clock=budget.clock(spec, examples),
         ),
+        compensation=compensation,
     )
     return ParameterServer(weights, buffers, tiling, rules, workers=spec.workers.max)
+
+
+def _compensation(spec: RunSpec) -> Compensation | None:
+    if spec.compensation.kind == "none":
+        return None
+    compensation: Compensation = build_rule(catalog.COMPENSATIONS, spec.compensation, spec)
+    return compensation
 
 
 def _check_target(spec: RunSpec, problem: Problem) -> None:

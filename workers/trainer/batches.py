@@ -22,7 +22,7 @@ from workers.assignment import Cause
 from workers.failures import from_user
 
 # Each use of randomness has a stream of its own: adding one changes no other.
-SLICES, ORDER, DELAYS, STEP = range(4)
+SLICES, ORDER, DELAYS, STEP, TIMES, BURSTS, MACHINES, FAULTS = range(8)
 MASK = 2**64 - 1
 
 Indices = npt.NDArray[np.int64]
@@ -48,8 +48,15 @@ def number(seed: int, *key: int) -> int:
 
 def slice_of(worker: int, workers: int, examples: int, seed: int) -> Indices:
     """The examples that trainer `worker` owns."""
+    return _permutation(examples, seed)[worker::workers]
+
+
+@lru_cache(maxsize=1)
+def _permutation(examples: int, seed: int) -> Indices:
+    """All slices are views of the one permutation: a simulation holds a thousand of them."""
     permutation = generator(seed, SLICES).permutation(examples)
-    return permutation[worker::workers]
+    permutation.flags.writeable = False
+    return permutation
 
 
 class Batches:

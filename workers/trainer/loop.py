@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from workers import catalog
 from workers.assignment import Cause, Exit, Outcome
-from workers.failures import Failure, from_user, user_code
+from workers.failures import Failure, user_code
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
 from workers.problems import registry
-from workers.problems.base import Problem
 from workers.process import Child
-from workers.server.setup import build_model, build_rule
-from workers.spec import RunSpec
-from workers.trainer.batches import STEP, Batches, number, stream, to_device
+from workers.server.setup import build_model, build_rule, build_window
+from workers.trainer.batches import Batches, stream
 from workers.trainer.delays import Delays
+from workers.trainer.steps import Gradients, Steps
 from workers.transport.base import Answer, Report, RunEnded, TrainerSession
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
@@ -51,12 +46,12 @@ class Trainer:
         self._model = build_model(self._problem, spec.seed)
         self._layout = Layout.of(self._model, spec.optimizer)
         self._batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
-        self._batch_norm.prepare(self._model)
         self._session = self._join()
         self._layout.take_constants(self._model, self._session.constants)
-        self._layout.bind(self._model, self._session.weights, self._session.buffers)
+        self._bind()
         self._reset_statistics()
-        self._gradients = Gradients(self._model, self._layout, self._session, spec)
+        self._gradients = Gradients(self._model, self._layout, self._session.gradient, spec.clip_norm)
+        self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
         self._steps = Steps(self._problem, self._model, spec, worker)
         self.version = 0
@@ -64,13 +59,22 @@ class Trainer:
     def _join(self) -> TrainerSession:
         layout = self._layout
         manifest = layout.manifest([m.name for m in self._problem.metrics])
-        return SharedMemorySession(self._child.assignment, self._child.stop, manifest, SlotSize.trainer(layout))
+        size = SlotSize.trainer(layout, self._batch_norm)
+        return SharedMemorySession(self._child.assignment, self._child.stop, manifest, size)
 
     def _reset_statistics(self) -> None:
         """As torch starts them. Needed at the start, and where a batch that was not finite has left NaN:
         0 * NaN would keep it there."""
         for statistic in self._layout.statistics:
             statistic.of(self._session.buffers).fill_(0.0 if statistic.kind == "running_mean" else 1.0)
+
+    def _bind(self) -> None:
+        session, rule = self._session, self._batch_norm
+        self._layout.bind(self._model, session.weights, session.served if rule.serves else session.buffers)
+        try:
+            rule.prepare(self._model, self._layout.places, session.served, session.buffers)
+        except ValueError as error:
+            raise Failure(Cause.SPEC, str(error)) from None
 
     def train(self) -> None:
         """Returns when asked to leave. Raises RunEnded, ServerLost or Failure."""
@@ -84,7 +88,7 @@ class Trainer:
             self.version = answer.version
             report = self._compute(batches, answer.step, wait_seconds)
             pushed_at = time.perf_counter()
-            self._session.push(report, step=answer.step)
+            self._session.push(report, step=answer.step, scale=self._window.scale if self._window else None)
             answer = self._next(answer)
             wait_seconds = time.perf_counter() - pushed_at
         self._session.leave()
@@ -103,6 +107,8 @@ class Trainer:
             raise Failure(Cause.ENGINE, f"the server goes on with step {answer.step} after step {last.step}")
         if not answer.applied:
             self._reset_statistics()
+        elif self._window is not None:
+            self._window.add(answer.staleness)
         return answer
 
     def _stream(self, step: int) -> Iterator[Any]:
@@ -121,6 +127,7 @@ class Trainer:
         """Make one gradient and leave it in the slot."""
         began = time.perf_counter()
         self._steps.begin(step)
+        self._batch_norm.begin(self._session.buffers)
         for index in range(self._child.spec.accumulation):
             batch_began = time.perf_counter()
             self._steps.add(next(batches))
@@ -132,75 +139,3 @@ class Trainer:
         ended = time.perf_counter()
         loss, metrics = self._steps.means()
         return Report(loss, norm, computed - began, wait_seconds, ended - computed, metrics)
-
-
-class Steps:
-    """Forward and backward of the batches of one push. Gradients of their mean loss are in `parameter.grad`."""
-
-    def __init__(self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int) -> None:
-        self._problem, self._model, self._spec, self._worker = problem, model, spec, worker
-        self._parameters = list(model.parameters())
-        self._names = [m.name for m in problem.metrics]
-        self._loss = 0.0
-        self._metrics = [0.0] * len(self._names)
-
-    def begin(self, step: int) -> None:
-        """Start a step with nothing but its number to go by, random numbers included: it can be made again."""
-        seed = number(self._spec.seed, STEP, self._worker, step)
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        for parameter in self._parameters:
-            parameter.grad = None  # as zero_grad does, which walks all modules to find them: 40 µs
-        self._loss = 0.0
-        self._metrics = [0.0] * len(self._names)
-
-    def add(self, batch: Any) -> None:
-        try:
-            loss, metrics = self._problem.loss(self._model, to_device(batch, self._spec.device))
-            mean = loss / self._spec.accumulation if self._spec.accumulation > 1 else loss
-            mean.backward()  # type: ignore[no-untyped-call]
-            self._loss += float(loss.detach())
-            for index, name in enumerate(self._names):
-                self._metrics[index] += float(metrics.get(name, math.nan))
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise from_user("loss()", error) from error
-
-    def means(self) -> tuple[float, tuple[float, ...]]:
-        count = self._spec.accumulation
-        return self._loss / count, tuple(m / count for m in self._metrics)
-
-
-class Gradients:
-    """Moves gradients from the model into the slot."""
-
-    def __init__(self, model: nn.Module, layout: Layout, session: TrainerSession, spec: RunSpec) -> None:
-        named = dict(model.named_parameters())
-        self._parameters = [named[s.name] for s in layout.segments]
-        self._addresses = [p.data_ptr() for p in self._parameters]
-        self._targets = [s.of(session.gradient) for s in layout.segments]
-        self._flat = session.gradient
-        self._clip_norm = spec.clip_norm
-        self._flat.zero_()
-
-    def hand_over(self) -> float:
-        """Copy the gradients into the slot, clipped; returns their norm before clipping."""
-        if any(p.data_ptr() != address for p, address in zip(self._parameters, self._addresses, strict=True)):
-            raise Failure(Cause.USER_CODE, "a parameter was replaced in training; change its values in place instead")
-        self._copy()
-        norm = float(torch.linalg.vector_norm(self._flat))
-        if self._clip_norm is not None and norm > self._clip_norm:
-            self._flat.mul_(self._clip_norm / norm)
-        return norm
-
-    def _copy(self) -> None:
-        gradients: list[Tensor] = []
-        targets: list[Tensor] = []
-        for parameter, target in zip(self._parameters, self._targets, strict=True):
-            if parameter.grad is None:
-                target.zero_()  # not used in this batch
-            else:
-                gradients.append(parameter.grad)
-                targets.append(target)
-        torch._foreach_copy_(targets, gradients)

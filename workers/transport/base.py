@@ -41,11 +41,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Answer:
-    """New weights are readable; go on with `step`. `applied`: whether the gradient before was."""
+    """New weights are readable; go on with `step`. `applied`: whether the gradient before made it into them."""
 
     version: int
     step: int
     applied: bool
+    staleness: int
+    """Versions between that gradient's read and its apply; 0 where it was not applied."""
 
 
 class RunEnded(Exception):
@@ -57,16 +59,19 @@ class RunEnded(Exception):
 
 
 class TrainerSession(Protocol):
-    """A trainer's end. Between a push and its answer the three vectors belong to the server."""
+    """A trainer's end. Between a push and its answer all vectors belong to the server."""
 
     weights: Tensor
     gradient: Tensor
     buffers: Tensor
+    """Batch-norm statistics, as the trainer reports them."""
+    served: Tensor
+    """The server's, of the version of the weights; empty where the batch-norm rule serves none."""
     constants: Tensor
     """Bytes of what the model holds beside them; given once, at the join."""
 
-    def push(self, report: Report, *, step: int) -> None:
-        """Hand over gradient and statistics. Raises as `answer` does."""
+    def push(self, report: Report, *, step: int, scale: float | None = None) -> None:
+        """Hand over gradient and statistics, with the scale this learner asks for, if it does. Raises as `answer`."""
         ...
 
     def answer(self) -> Answer:

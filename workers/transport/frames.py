@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 MAGIC = 0x54485031
-HEADER = struct.Struct("<IHHIQQQqQQQQ")
+HEADER = struct.Struct("<IHHIQQQqQQQQQd")
 MAX_BODY_BYTES = 64 * 1024
 
 
@@ -46,6 +46,10 @@ class Frame(NamedTuple):
     base_version: int
     version: int
     step: int
+    staleness: int
+    """In WEIGHTS: what the gradient before met, in versions."""
+    scale: float
+    """In PUSH: what the learner asks for. 0: it leaves the scale to the server's rule."""
     body: bytes
 
 
@@ -65,12 +69,12 @@ def pack(
     base_version: int = 0,
     version: int = 0,
     step: int = 0,
+    staleness: int = 0,
+    scale: float = 0.0,
     body: bytes = b"",
 ) -> bytes:
-    return (
-        HEADER.pack(MAGIC, kind, flags, len(body), run, epoch, member, worker, sequence, base_version, version, step)
-        + body
-    )
+    numbers = (run, epoch, member, worker, sequence, base_version, version, step, staleness, scale)
+    return HEADER.pack(MAGIC, kind, flags, len(body), *numbers) + body
 
 
 class Decoder:

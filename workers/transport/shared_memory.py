@@ -1,8 +1,8 @@
 """Hand-over slots in /dev/shm, with a Unix socket beside them to wake the other side.
 
-Each child owns one file: a version word, its gradient, its weights, its batch-norm statistics. Having pushed, a trainer
-touches none of them until it is answered; meanwhile the server reads the gradient and writes new weights into the
-very pages the trainer computes with, then the version word, then answers. So nothing can be torn, and a version
+Each child owns one file: a version word, its gradient, its weights, batch-norm statistics both ways. Having pushed, a
+trainer touches none of them until it is answered; meanwhile the server reads the gradient and writes new weights into
+the very pages the trainer computes with, then the version word, then answers. So nothing can be torn, and a version
 word that differs from the answer's marks a server that died in between.
 
 The files are our own (not `multiprocessing.shared_memory`, whose tracker unlinks them when their owner is killed), and
@@ -29,6 +29,7 @@ from torch import Tensor
 from workers.assignment import Assignment, Cause
 from workers.failures import Failure, ServerLost
 from workers.layout import Layout
+from workers.methods.batch_norm.base import BatchNorm
 from workers.process import StopSignal
 from workers.transport import frames
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
@@ -49,24 +50,28 @@ class SlotSize:
     gradient: int
     weights: int
     buffers: int
+    served: int
     constants_bytes: int
 
     @classmethod
-    def trainer(cls, layout: Layout) -> Self:
-        return cls(layout.size, layout.size, layout.buffer_size, layout.constants_bytes)
+    def trainer(cls, layout: Layout, batch_norm: BatchNorm) -> Self:
+        statistics = batch_norm.parts * layout.channels
+        served = statistics if batch_norm.serves else 0
+        return cls(layout.size, layout.size, statistics, served, layout.constants_bytes)
 
     @classmethod
     def evaluator(cls, layout: Layout) -> Self:
-        return cls(0, layout.size, layout.buffer_size, layout.constants_bytes)
+        return cls(0, layout.size, layout.buffer_size, 0, layout.constants_bytes)
 
     @property
-    def offsets(self) -> tuple[int, int, int, int, int]:
+    def offsets(self) -> tuple[int, int, int, int, int, int]:
         """Bytes where each block starts, in order, and where the file ends. The version word is first."""
         gradient = PAGE_BYTES
         weights = gradient + _pages(self.gradient * FLOAT_BYTES)
         buffers = weights + _pages(self.weights * FLOAT_BYTES)
-        constants = buffers + _pages(self.buffers * FLOAT_BYTES)
-        return gradient, weights, buffers, constants, constants + _pages(self.constants_bytes)
+        served = buffers + _pages(self.buffers * FLOAT_BYTES)
+        constants = served + _pages(self.served * FLOAT_BYTES)
+        return gradient, weights, buffers, served, constants, constants + _pages(self.constants_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -78,17 +83,18 @@ def _pages(size_bytes: int) -> int:
 
 
 class Slot:
-    """A mapped hand-over slot: three vectors, the version of the weights among them, and the model's constants."""
+    """A mapped hand-over slot: its vectors, the version of the weights among them, and the model's constants."""
 
     def __init__(self, name: str, size: SlotSize, fd: int) -> None:
         self.name = name
         # All pages now: the first push should not pay for page faults.
         self._map = mmap.mmap(fd, size.size_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._words = memoryview(self._map)[:8].cast("Q")
-        gradient, weights, buffers, constants, _ = size.offsets
+        gradient, weights, buffers, served, constants, _ = size.offsets
         self.gradient = self._block(gradient, size.gradient)
         self.weights = self._block(weights, size.weights)
         self.buffers = self._block(buffers, size.buffers)
+        self.served = self._block(served, size.served)
         self.constants = self._block(constants, size.constants_bytes, torch.uint8)
 
     def _block(self, offset: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -189,7 +195,16 @@ class ClientSession:
             self._stop.wait(CONNECT_PAUSE_SECONDS)
         raise ServerLost(f"no server listens at {self._assignment.endpoint}")
 
-    def send(self, kind: Kind, *, flags: int = 0, base_version: int = 0, step: int = 0, body: bytes = b"") -> None:
+    def send(
+        self,
+        kind: Kind,
+        *,
+        flags: int = 0,
+        base_version: int = 0,
+        step: int = 0,
+        scale: float = 0.0,
+        body: bytes = b"",
+    ) -> None:
         a = self._assignment
         self._sent += 1
         data = frames.pack(
@@ -202,6 +217,7 @@ class ClientSession:
             sequence=self._sent,
             base_version=base_version,
             step=step,
+            scale=scale,
             body=body,
         )
         try:
@@ -271,17 +287,19 @@ class SharedMemorySession(ClientSession):
         self.weights = self._slot.weights
         self.gradient = self._slot.gradient
         self.buffers = self._slot.buffers
+        self.served = self._slot.served
         self.constants = self._slot.constants
 
-    def push(self, report: Report, *, step: int) -> None:
-        self.send(Kind.PUSH, base_version=self._version, step=step, body=report.pack())
+    def push(self, report: Report, *, step: int, scale: float | None = None) -> None:
+        self.send(Kind.PUSH, base_version=self._version, step=step, scale=scale or 0.0, body=report.pack())
 
     def answer(self) -> Answer:
         frame = self.expect(Kind.WEIGHTS)
         if self._slot.version != frame.version:
             raise frames.FrameError(f"weights of version {self._slot.version} came with the answer for {frame.version}")
         self._version = frame.version
-        return Answer(frame.version, frame.step, applied=not frame.flags & frames.NOT_APPLIED)
+        applied = not frame.flags & frames.NOT_APPLIED
+        return Answer(frame.version, frame.step, applied=applied, staleness=frame.staleness)
 
     def leave(self) -> None:
         self.send(Kind.LEAVE)

@@ -2,10 +2,8 @@
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.live import Live
@@ -16,11 +14,11 @@ from trainhub import queries
 from trainhub.actions import runs
 from trainhub.actions.access import first_admin
 from trainhub.embedded import EmbeddedError
+from trainhub.management.specs import read_spec
 from trainhub.management.stack import add_options, link, make_stack
 from trainhub.models import Run, RunState
 from trainhub.stack import Stack, StackError
 from workers.spec import RunSpec
-from workers.spec_errors import SpecError
 
 LOOK_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 5.0
@@ -89,19 +87,6 @@ class Command(BaseCommand):
                     self.console.print(f"{100 * (now.fraction or 0):3.0f} %  {line(now, run)}")
                 if now.state in RunState.ended() or stack.watch(LOOK_SECONDS):
                     return
-
-
-def read_spec(name: str) -> RunSpec:
-    """Raises CommandError, naming the file, and the field where there is one."""
-    file = Path(name)
-    if not file.is_absolute() and not file.exists():
-        file = settings.BASE_DIR / name
-    try:
-        return RunSpec.parse_yaml(file.read_text())
-    except FileNotFoundError:
-        raise CommandError(f"There is no file {name}.") from None
-    except (OSError, UnicodeDecodeError, SpecError) as error:
-        raise CommandError(f"{name}: {error}") from None
 
 
 def line(now: queries.Progress, run: Run) -> str:

@@ -12,18 +12,32 @@ momentum is 1, so they cost no pass of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from workers.methods.batch_norm.base import Place, log_ratio
 
 
 class LocalBatchNorm:
+    parts = 2
+    serves = False
+
     def __init__(self, *, rho: float) -> None:
         self.rho = rho
 
-    def prepare(self, model: nn.Module) -> None:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.momentum = 1.0
+    def prepare(self, model: nn.Module, places: Sequence[Place], served: Tensor, reported: Tensor) -> None:
+        for place in places:
+            model.get_submodule(place.layer).momentum = 1.0  # type: ignore[assignment]
+
+    def begin(self, reported: Tensor) -> None:
+        """torch overwrites the running buffers by itself."""
 
     def merge(self, aggregate: Tensor, reported: Tensor, messages: int) -> None:
         aggregate.lerp_(reported, max(self.rho, 1.0 / (messages + 1)))
+
+    def deviations(self, served: Tensor, reported: Tensor) -> tuple[Tensor, Tensor] | None:
+        """A trainer normalises by its batch alone: mu_a is mu_B."""
+        mean, variance = served.view(self.parts, -1)
+        batch_mean, batch_variance = reported.view(self.parts, -1)
+        return (batch_mean - mean).abs_(), log_ratio(batch_variance, variance)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workers.methods.gates.base import Gate
 
-class Asynchronous:
+
+class Asynchronous(Gate):
+    one_by_one = True
+
     def group(self, waiting: Sequence[int]) -> int:
         return min(1, len(waiting))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workers.methods.rates.base import Rate
 
-class StalenessInverse:
-    def scales(self, staleness: Sequence[int], workers: Sequence[int]) -> list[float]:
+
+class StalenessInverse(Rate):
+    def scales(self, staleness: Sequence[int], workers: Sequence[int], version: int = 0, live: int = 1) -> list[float]:
         return [1.0 / (len(staleness) * max(1, d)) for d in staleness]

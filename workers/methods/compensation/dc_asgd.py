@@ -1,0 +1,60 @@
+"""Delay-compensated ASGD (Zheng et al., 2016, arXiv:1609.08326, DC-ASGD-c and DC-ASGD-a).
+
+    g' = g + lam * g * g * (w - w_i)
+
+g was computed at w_i, some versions ago; the second term estimates how it has moved since, with g * g for the diagonal
+of the Hessian.
+
+    constant (c):  lam as given
+    adaptive (a):  lam = lam0 / sqrt(ms + 1e-7);   ms = .95 ms + .05 g * g
+
+We differ: ms is kept for each worker, so that a slow one's gradients are held against its own; it starts at 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from workers.methods.compensation.base import Compensation, Space
+
+MEMORY = 0.95
+FLOOR = 1e-7
+
+
+class DcAsgd(Compensation):
+    """DC-ASGD-c: the same lam always and everywhere."""
+
+    def __init__(self, *, lam: float) -> None:
+        self._lam = lam
+
+    def prepare(self, space: Space) -> None:
+        self._weights = space.weights
+        self._scratch = space.scratch()
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+        change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
+        return change.mul_(gradient).mul_(gradient).mul_(self._lam).add_(gradient)
+
+
+class DcAsgdAdaptive(Compensation):
+    """DC-ASGD-a: lam falls where gradients are large."""
+
+    def __init__(self, *, lam0: float) -> None:
+        self._lam0 = lam0
+
+    def prepare(self, space: Space) -> None:
+        self._weights = space.weights
+        self._mean_squares = space.zeros_per_worker()
+        self._tiles = [space.cut(of_worker) for of_worker in self._mean_squares]
+        self._scratch, self._root = space.scratch(), space.scratch()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mean_squares": self._mean_squares}
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+        mean_square = self._tiles[worker][index]
+        mean_square.mul_(MEMORY).addcmul_(gradient, gradient, value=1.0 - MEMORY)
+        root = torch.add(mean_square, FLOOR, out=self._root[: gradient.numel()]).sqrt_()
+        change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
+        return change.mul_(gradient).mul_(gradient).div_(root).mul_(self._lam0).add_(gradient)

@@ -1,0 +1,60 @@
+"""Gap-aware ASGD (Barkai et al., 2019, arXiv:1909.10802).
+
+    C  = eta_max (sqrt(RA) + 1e-8);  RA = .999 RA + .001 v * v, bias-corrected, v the momentum before this gradient
+    g' = (g + decay w) / (1 + |w - w_i| / C);   v = gamma v + g';   w -= eta v
+    Nesterov:  w -= eta (g' + gamma v)
+
+Every element is divided by how many steps' length it has drifted since w_i. Weight decay is divided alike. With
+gamma = 0 there is no momentum, and RA follows g + decay w. eta_max is the spec's learning rate.
+
+An element that has not moved yet has C = eta_max 1e-8 only: the first gradient of each is divided by its gap almost
+wholly, where there is a gap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from workers.methods.compensation.base import MomentumOwner, Space
+
+MEMORY = 0.999
+FLOOR = 1e-8
+
+
+class GapAware(MomentumOwner):
+    def __init__(self, *, momentum: float, nesterov: bool, learning_rate: float) -> None:
+        self._gamma = momentum
+        self._nesterov = nesterov
+        self._eta_max = learning_rate
+
+    def prepare(self, space: Space) -> None:
+        self._weights, self._decays = space.weights, space.decays
+        self._velocity, self._average = space.zeros(), space.zeros()
+        self._count = torch.zeros(1)
+        self._root_correction = 1.0
+        self._velocities, self._averages = space.cut(self._velocity), space.cut(self._average)
+        self._direction, self._scale = space.scratch(), space.scratch()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"velocity": self._velocity, "average": self._average, "count": self._count}
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+        if index == 0:
+            self._count.add_(1.0)
+            self._root_correction = math.sqrt(1.0 - MEMORY ** float(self._count))
+        weights, velocity, average = self._weights[index], self._velocities[index], self._averages[index]
+        size = gradient.numel()
+        direction = torch.add(gradient, weights, alpha=self._decays[index], out=self._direction[:size])
+        moved = velocity if self._gamma else direction
+        average.mul_(MEMORY).addcmul_(moved, moved, value=1.0 - MEMORY)
+        unit = torch.sqrt(average, out=self._scale[:size]).div_(self._root_correction).add_(FLOOR).mul_(self._eta_max)
+        # g / (1 + gap / C) = g C / (C + gap), without a third vector
+        direction.mul_(unit)
+        direction.div_(unit.add_((weights - base).abs_()))
+        if not self._gamma:
+            return direction
+        velocity.mul_(self._gamma).add_(direction)
+        return direction.add_(velocity, alpha=self._gamma) if self._nesterov else velocity
