@@ -111,7 +111,7 @@ class Supervisor:
         work_dir = run_dir / str(self.member.attempt.number) / str(self.member.pk)
         members.launching(self.member, str(work_dir))
         self.member.work_dir = str(work_dir)
-        assignment = self._assignment(run_dir, work_dir)
+        assignment = replace(self._assignment(run_dir, work_dir), restore=self._restore_point())
         if self.member.role == Role.SERVER:
             members.note_environment(self.member.attempt, self.place.environment)
         self.child = children.start(assignment)
@@ -119,7 +119,6 @@ class Supervisor:
 
     def _assignment(self, run_dir: Path, work_dir: Path) -> Assignment:
         run, member = self.member.attempt.run, self.member
-        is_server = member.role == Role.SERVER
         return Assignment(
             run=run.pk,
             attempt=member.attempt.number,
@@ -133,7 +132,6 @@ class Supervisor:
             spec=run.run_spec.canonical(),
             shm_prefix=f"{self.place.shm_prefix}r{run.pk}e{member.epoch}",
             run_key=bytes(run.key),
-            restore=self._restore_point() if is_server else None,
             threads=self.place.threads,
         )
 
@@ -143,7 +141,9 @@ class Supervisor:
         return self._orders().endpoint
 
     def _restore_point(self) -> str | None:
-        """Newest whole checkpoint of this run; else the one its spec starts from; else none."""
+        """What a server starts from: newest whole checkpoint of this run; else the one its spec names; else none."""
+        if self.member.role != Role.SERVER:
+            return None
         run = self.member.attempt.run
         candidates = artifacts.newest_checkpoints(run)
         start = run.run_spec.start
@@ -240,7 +240,7 @@ class Supervisor:
         assert self.child is not None
         run_dir = self.child.work_dir.parent.parent
         work_dir = self.child.work_dir.with_name(f"{self.child.work_dir.name}-evaluator")
-        return replace(self._assignment(run_dir, work_dir), role=Role.EVALUATOR, worker=SERVER_WORKER, restore=None)
+        return replace(self._assignment(run_dir, work_dir), role=Role.EVALUATOR, worker=SERVER_WORKER)
 
     # ------------------------------------------------------------ its end
 
