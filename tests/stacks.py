@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import eventually
 from trainhub import places
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 30.0
 
 
 def environ_for(home: Path) -> dict[str, str]:
@@ -120,14 +120,6 @@ def up(home: Path, *command: str, slots: int = 2, environ: Mapping[str, str] | N
         yield stack
     finally:
         stack.stop()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Look until it holds; fail at the deadline."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"did not come true within {seconds:.0f} s"
-        time.sleep(0.02)
 
 
 def processes_of(home: Path) -> list[str]:

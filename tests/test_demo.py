@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import Up, eventually, manage, processes_of, runtime_dir_of, shm_of, up
+from tests.stacks import Up, manage, processes_of, runtime_dir_of, shm_of, up
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(150)
 

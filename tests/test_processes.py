@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import eventually
+from tests.waiting import eventually
 from trainhub.processes import Program, Supervisor, end, is_alive, start_ticks
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"

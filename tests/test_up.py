@@ -15,7 +15,6 @@ import pytest
 
 from tests.stacks import (
     Up,
-    eventually,
     free_port,
     manage,
     processes_of,
@@ -23,6 +22,7 @@ from tests.stacks import (
     shm_of,
     up,
 )
+from tests.waiting import eventually
 from trainhub import places
 from trainhub.processes import start_ticks
 
