@@ -47,12 +47,18 @@ PROBLEMS: dict[str, ProblemEntry] = {
 }
 
 RATES = _by_kind(
-    Entry("constant", "Constant", "workers.methods.rates.constant:Constant"),
+    Entry(
+        "constant",
+        "Constant",
+        "workers.methods.rates.constant:Constant",
+        "Dean et al. 2012, Large scale distributed deep networks, section 4.1",
+        "literature",
+    ),
     Entry(
         "staleness-inverse",
         "Staleness-inverse",
         "workers.methods.rates.staleness_inverse:StalenessInverse",
-        "Zhang et al. 2015, arXiv:1511.05950",
+        "Zhang et al. 2015, arXiv:1511.05950, section 2.4",
         "literature",
     ),
     Entry(
@@ -122,7 +128,7 @@ GATES = _by_kind(
         "softsync",
         "Softsync",
         "workers.methods.gates.softsync:Softsync",
-        "Zhang et al. 2015, arXiv:1511.05950; waiting: CN112861991A/B",
+        "Zhang et al. 2015, arXiv:1511.05950, section 2.2; waiting: CN112861991A/B",
         "literature",
     ),
     Entry(
@@ -152,7 +158,7 @@ COMPENSATIONS = _by_kind(
         "dc-asgd-c",
         "Delay-compensated, constant",
         "workers.methods.compensation.dc_asgd:DcAsgd",
-        "Zheng et al. 2016, arXiv:1609.08326",
+        "Zheng et al. 2016, arXiv:1609.08326, eq. 10",
         "literature",
     ),
     Entry(
@@ -202,6 +208,45 @@ BATCH_NORMS = _by_kind(
         page="server-batch-norm",
     ),
 )
+OUTERS = _by_kind(
+    Entry(
+        "local-sgd",
+        "Local SGD",
+        "workers.methods.outer.local_sgd:LocalSgd",
+        "Stich 2018, arXiv:1805.09767",
+        "literature",
+    ),
+    Entry(
+        "diloco",
+        "DiLoCo",
+        "workers.methods.outer.diloco:DiLoCo",
+        "Douillard et al. 2023, arXiv:2311.08105, algorithm 1",
+        "literature",
+    ),
+    Entry(
+        "easgd",
+        "Elastic averaging",
+        "workers.methods.outer.easgd:Easgd",
+        "Zhang et al. 2014, arXiv:1412.6651",
+        "literature",
+    ),
+    Entry(
+        "delayed-nesterov",
+        "Delayed Nesterov",
+        "workers.methods.outer.delayed_nesterov:DelayedNesterov",
+        "Liu et al. 2024, arXiv:2401.09135, algorithm 3",
+        "literature",
+    ),
+)
+WAITINGS = _by_kind(
+    Entry(
+        "candidate",
+        "Candidate model",
+        "workers.methods.waiting.candidate:Candidate",
+        "CN114254756A",
+        "reconstruction",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +266,8 @@ ROOMS = (
     Room("Rates: how long a step", RATES, "rates"),
     Room("Compensations: correcting late gradients", COMPENSATIONS, "compensations"),
     Room("Batch norm", BATCH_NORMS, "local-batch-norm"),
+    Room("Waiting: what a trainer does until it is answered", WAITINGS, "candidate"),
+    Room("Outer optimizers: several local steps in a push", OUTERS, "outer"),
 )
 
 
@@ -266,6 +313,15 @@ COMBINATIONS = (
     Combination(
         "compensation.kind", tuple(COMPENSATIONS), "gate.waiting", (True,), "needs the weights a gradient was made on"
     ),
+    *(
+        Combination(field, kinds, needs, (plain,), "pushes displacements, which the server takes as they are")
+        for field, kinds in (("waiting.kind", tuple(WAITINGS)), ("outer.kind", tuple(OUTERS)))
+        for needs, plain in (("rate.kind", "constant"), ("compensation.kind", "none"))
+    ),
+    Combination("waiting.kind", tuple(WAITINGS), "gate.kind", ("async",), "has waiting.k to say who makes an update"),
+    Combination("waiting.kind", tuple(WAITINGS), "outer.kind", ("none",), "pushes at the end of every period"),
+    Combination("outer.kind", ("local-sgd", "diloco"), "gate.kind", ("sync",), "takes the mean over all trainers"),
+    Combination("outer.kind", ("easgd", "delayed-nesterov"), "gate.kind", ("async",), "takes each push as it comes"),
     Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
     Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
     Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),

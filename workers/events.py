@@ -35,6 +35,12 @@ TRANSFER_SECONDS = "transfer_seconds"
 CONTEXT = "context"  # staleness that a learner's window forecast for this gradient, in versions
 TRAIN_METRIC = "train/{}"
 
+# Where trainers step by themselves; one point for each push.
+CANDIDATES = "candidates"  # periods in a row that ended without word of the server, before this push
+UNACKNOWLEDGED = "unacknowledged"  # gradients the server had not confirmed when its word came
+DRIFT = "drift"  # ||w - w_S|| when the server's weights came; of outer rounds, the length of the displacement
+DRIFT_LEFT = "drift_left"  # ||w - w_S|| right after they were merged
+
 # Batch norm, sampled: worker i's batch statistic, and the server's aggregate as worker -1.
 # Values are means over the layer's channels.
 BATCH_NORM_MEAN = "batch_norm/{}/mean"
@@ -47,6 +53,7 @@ BATCH_NORM_LOG_RATIO = "batch_norm/{}/log_variance_ratio"
 DROPPED = "dropped"  # gradients dropped so far, by gate or rate rule
 MEAN_DELAY = "mean_delay"  # running mean of d + 1 + skip over all gradients, sampled; N/c in the long run
 SCALE_SUM = "scale_sum"  # S, the sum of the scales of one update's gradients
+GREATEST_STALENESS = "staleness/greatest"  # of all trainers, beside means, where not each has series of its own
 UPDATES_PER_SECOND = "updates_per_second"
 EVALUATION_LOSS = "evaluation/loss"
 EVALUATION_METRIC = "evaluation/{}"

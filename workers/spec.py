@@ -42,6 +42,8 @@ class DigitsMlp(Part):
     kind: Literal["mlp"] = "mlp"
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     batch_norm: bool = False
+    initial: Literal["torch", "he"] = "torch"
+    """Initial weights: torch's own, or normal with variance 2/inputs and no biases (He et al., 2015, section 2.2)."""
 
 
 class Digits(Part):
@@ -49,6 +51,8 @@ class Digits(Part):
 
     kind: Literal["digits"]
     model: Annotated[DigitsCnn | DigitsMlp, Field(discriminator="kind")] = DigitsCnn()
+    evaluate_on: Literal["test", "validation"] = "test"
+    """`validation` keeps a fifth of the training examples out of the training and evaluates on them: to tune on."""
 
 
 class Ledger(Part):
@@ -343,6 +347,63 @@ class Blocking(Part):
     kind: Literal["blocking"] = "blocking"
 
 
+class Candidate(Part):
+    """A trainer never waits: it goes on from a candidate of its own (CN114254756A; a reconstruction).
+
+    Trainers push displacements. The server averages them as they are, over all live trainers.
+    """
+
+    kind: Literal["candidate"]
+    mode: Literal["compensate", "overwrite"] = "compensate"
+    """Whether what the server has not seen yet is kept when its weights come, or overwritten by them."""
+    k: int | None = Field(default=None, ge=1, le=MAX_TRAINERS)
+    """Trainers whose displacements make an update. None: all that live."""
+
+
+class NoOuter(Part):
+    kind: Literal["none"] = "none"
+
+
+class OuterPart(Part):
+    steps: int = Field(default=10, ge=1, le=100_000)
+    """Local steps between two pushes: each is a batch, or as many as are accumulated."""
+
+
+class LocalSgd(OuterPart):
+    """Everybody makes `steps` local steps, then all go on from the mean of their weights."""
+
+    kind: Literal["local-sgd"]
+
+
+class DiLoCo(OuterPart):
+    """The mean displacement of all trainers' local steps is the gradient of an outer Nesterov step."""
+
+    kind: Literal["diloco"]
+    learning_rate: Positive = 0.7
+    """Of the outer step."""
+    momentum: Fraction = 0.9
+
+
+class Easgd(OuterPart):
+    """Elastic averaging: each trainer keeps weights of its own, drawn to the server's after every `steps` steps."""
+
+    kind: Literal["easgd"]
+    beta: float = Field(default=0.9, gt=0, lt=1)
+    """Share of their distance that all trainers and the centre move together; beta / N for one trainer."""
+
+
+class DelayedNesterov(OuterPart):
+    """Displacements are applied as they come; the outer momentum moves once in as many as there are trainers."""
+
+    kind: Literal["delayed-nesterov"]
+    learning_rate: Positive = 0.7
+    """Of the outer step."""
+    momentum: Fraction = 0.9
+
+
+Outer = Annotated[NoOuter | LocalSgd | DiLoCo | Easgd | DelayedNesterov, Field(discriminator="kind")]
+
+
 # ---------------------------------------------------------------- workers, budget, start, delays
 
 
@@ -409,7 +470,16 @@ class GammaDelay(Part):
     workers: list[Annotated[int, Field(ge=0)]] | None = None
 
 
-Delay = Annotated[FactorDelay | GammaDelay, Field(discriminator="kind")]
+class Latency(Part):
+    """A slow line: what a trainer sends and what it is answered are held back. Times are one way."""
+
+    kind: Literal["latency"]
+    push_seconds: float = Field(default=0.0, ge=0, le=60)
+    pull_seconds: float = Field(default=0.0, ge=0, le=60)
+    workers: list[Annotated[int, Field(ge=0)]] | None = None
+
+
+Delay = Annotated[FactorDelay | GammaDelay | Latency, Field(discriminator="kind")]
 
 
 class Checkpoints(Part):
@@ -555,7 +625,8 @@ class RunSpec(Part):
     compensation: Compensation = NoCompensation()
     batch_norm: Annotated[LocalBatchNorm | ServerBatchNorm, Field(discriminator="kind")] = LocalBatchNorm()
     layout: SingleDevice = SingleDevice()
-    waiting: Blocking = Blocking()
+    waiting: Annotated[Blocking | Candidate, Field(discriminator="kind")] = Blocking()
+    outer: Outer = NoOuter()
     budget: Budget
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
@@ -582,6 +653,8 @@ class RunSpec(Part):
                 raise ValueError(refusal)
         if isinstance(self.gate, Softsync) and self.gate.c > self.workers.max:
             raise ValueError(f"gate.c must be at most workers.max ({self.workers.max}), got {self.gate.c}")
+        if isinstance(self.waiting, Candidate) and (self.waiting.k or 1) > self.workers.max:
+            raise ValueError(f"waiting.k must be at most workers.max ({self.workers.max}), got {self.waiting.k}")
         if isinstance(self.gate, Backup) and self.gate.extra >= self.workers.max:
             raise ValueError(f"gate.extra must be below workers.max ({self.workers.max}), got {self.gate.extra}")
         decays = self.schedule.kind != "constant"
@@ -611,13 +684,23 @@ class RunSpec(Part):
                 raise ValueError(f"execution.{field}.worker is {worker}, but trainers are 0 to {self.workers.max - 1}")
 
     @property
+    def displaces(self) -> bool:
+        """Whether trainers step by themselves and push where that led, instead of gradients."""
+        return self.waiting.kind != "blocking" or self.outer.kind != "none"
+
+    @property
+    def outer_steps(self) -> int:
+        """Local steps in a push, where there are outer ones."""
+        return 1 if isinstance(self.outer, NoOuter) else self.outer.steps
+
+    @property
     def slots(self) -> int:
-        """Slots a full gang takes: its trainers and one server."""
-        return self.workers.max + 1
+        """Slots a full gang takes: its trainers and one server. A simulation of any size takes one."""
+        return 1 if isinstance(self.execution, Simulate) else self.workers.max + 1
 
     @property
     def least_slots(self) -> int:
-        return self.workers.min + 1
+        return 1 if isinstance(self.execution, Simulate) else self.workers.min + 1
 
     def canonical(self) -> str:
         """The one text of this spec: every default written out, keys sorted, no spaces."""

@@ -134,13 +134,17 @@ def test_it_does_what_the_formula_says_for_whole_vectors(name: str) -> None:
     start = torch.randn(SIZE, generator=torch.Generator().manual_seed(1))
     core = core_of(make(), start=start)
     workers, memory = Workers(core), dict[Any, Any]()
-    expected, last = start, 0
+    expected, sent, last, late = start, start, 0, list[int]()
     for index, gradient, base in workers.rounds(60):
         assert_close(core.weights, expected, rtol=1e-4, atol=1e-5)
+        assert_close(workers.sent[last], sent, rtol=1e-4, atol=1e-5)
+        late.append(core.version - workers.read[index])
         # From the core's own weights: gaps are small differences of large numbers, whose rounding would add up.
         expected, last = step(core.weights.clone(), index, gradient, base, memory), index
+        sent = memory.get("send", expected)
     assert_close(core.weights, expected, rtol=1e-4, atol=1e-5)
-    assert_close(workers.sent[last], memory.get("send", expected), rtol=1e-4, atol=1e-5)
+    assert_close(workers.sent[last], sent, rtol=1e-4, atol=1e-5)
+    assert {0, 1, 2, 3} < set(late)
 
 
 @pytest.mark.parametrize("name", CASES)

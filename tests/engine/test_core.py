@@ -57,7 +57,7 @@ def test_statistics_are_averaged() -> None:
 def test_a_refused_gradient_leaves_no_trace_but_its_step_is_over() -> None:
     core = server()
     here = place(core, gradient=float("nan"))
-    core.refuse(0, here, base_version=0, step=0)
+    core.refuse(Push(0, here, 0, 0))
     assert (core.version, core.clocks.refused, core.clocks.steps) == (0, 1, [1, 0])
     assert torch.equal(here.weights[0], torch.zeros(SIZE))
 

@@ -20,13 +20,14 @@ def packed(sequence: int = 1, body: bytes = b"") -> bytes:
         version=6,
         step=8,
         staleness=9,
+        gradients=10,
         scale=0.25,
         body=body,
     )
 
 
 def test_a_frame_comes_out_as_it_went_in() -> None:
-    expected = Frame(Kind.PUSH, 0, 7, 2, 3, -1, 1, 5, 6, 8, 9, 0.25, b"abc")
+    expected = Frame(Kind.PUSH, 0, 7, 2, 3, -1, 1, 5, 6, 8, 9, 10, 0.25, b"abc")
     assert Decoder().feed(packed(body=b"abc")) == [expected]
 
 

@@ -1,10 +1,19 @@
-"""Every rate rule on numbers anyone can redo."""
+"""Every rate rule on numbers anyone can redo, and over sequences of late gradients against plain loops."""
 
 import math
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from workers import spec as specification
+from workers.layout import Group
+from workers.methods.batch_norm.local import LocalBatchNorm
+from workers.methods.gates.asynchronous import Asynchronous
+from workers.methods.gates.base import Gate
+from workers.methods.gates.softsync import Softsync
 from workers.methods.rates.adadelay import AdaDelay
 from workers.methods.rates.balanced import Balanced
 from workers.methods.rates.balanced_mse import BalancedMse
@@ -14,6 +23,8 @@ from workers.methods.rates.delay_adaptive import DelayAdaptive
 from workers.methods.rates.mean_staleness import MeanStaleness
 from workers.methods.rates.ringmaster import Ringmaster
 from workers.methods.rates.staleness_inverse import StalenessInverse
+from workers.server.core import HandOver, ParameterServer, Push, Rules
+from workers.server.optimizers import Tiling, build
 from workers.spec import RunSpec
 from workers.spec_errors import SpecError
 
@@ -76,6 +87,92 @@ def test_ringmaster_drops_from_r_on_and_gives_the_others_a_full_step() -> None:
 def test_fresh_gradients_make_one_full_step_together(rule: Rate) -> None:
     for c in (1, 3, 8):
         assert sum(rule.scales([0] * c, range(c), 0, 8)) == pytest.approx(1.0)
+
+
+SIZE, TRAINERS, PUSHES, ETA = 8, 4, 120, 0.2
+
+
+def pushes() -> list[tuple[int, torch.Tensor]]:
+    """Who pushes, and the point that its gradient leads to: some trainers push eight times as often as others."""
+    draw, generator = random.Random(5), torch.Generator().manual_seed(5)
+    turns = draw.choices(range(TRAINERS), weights=(8, 4, 2, 1), k=PUSHES)
+    return [(turn, torch.randn(SIZE, generator=generator)) for turn in turns]
+
+
+def trained(rate: Rate, gate: Gate) -> tuple[torch.Tensor, int]:
+    """The weights that a real core ends with, and how many gradients it dropped; a gradient is (weights - point)."""
+    tiling, weights = Tiling([Group(1.0, 0.0, 0, SIZE)], tile_floats=3), torch.zeros(SIZE)
+    optimizer = build(specification.Sgd(kind="sgd", learning_rate=ETA), tiling, weights)
+    rules = Rules(optimizer, rate, gate, LocalBatchNorm(rho=0.5), lambda gradients: ETA)
+    core = ParameterServer(weights, torch.zeros(0), tiling, rules, workers=TRAINERS)
+    slots = [(torch.zeros(SIZE), torch.zeros(SIZE)) for _ in range(TRAINERS)]
+    places = [HandOver.of(tiling, gradient=g, weights=w, buffers=torch.zeros(0)) for g, w in slots]
+    for index, place in enumerate(places):
+        core.join(index)
+        core.send(place)
+    read = [0] * TRAINERS
+    for index, point in pushes():
+        gradient, held = slots[index]
+        torch.sub(held, point, out=gradient)
+        answers = core.receive(Push(index, places[index], read[index], core.next_step(index))).answers
+        assert answers == [index]
+        read[index] = core.version
+    return weights, core.clocks.dropped
+
+
+Plain = Callable[[int, int], float]
+"""The paper's factor on the learning rate of a gradient, by its delay and the server's version. 0: not applied."""
+
+
+def by_hand(factor: Plain, c: int = 1) -> tuple[torch.Tensor, int]:
+    """Parameter server and trainers in as few lines as they take: an update for every c gradients, nobody waits."""
+    weights, version, dropped = torch.zeros(SIZE, dtype=torch.float64), 0, 0
+    held, waiting = [(weights, 0)] * TRAINERS, list[tuple[torch.Tensor, int]]()
+    for index, point in pushes():
+        base, read = held[index]
+        if factor(version - read, version) == 0.0:
+            dropped += 1
+        else:
+            waiting.append((base - point, read))
+        if len(waiting) == c:
+            weights = weights - ETA / c * sum(factor(version - read, version) * g for g, read in waiting)
+            version, waiting = version + 1, []
+        held[index] = weights, version
+    return weights.float(), dropped
+
+
+SEQUENCES: dict[str, tuple[Rate, Plain]] = {
+    "asgd": (Constant(), lambda d, t: 1.0),
+    "staleness-inverse": (StalenessInverse(), lambda d, t: 1.0 / d if d > 1 else 1.0),
+    "mean-staleness": (MeanStaleness(), lambda d, t: 1.0 / TRAINERS),
+    "delay-adaptive": (DelayAdaptive(), lambda d, t: min(1.0, TRAINERS / d) if d else 1.0),
+    # 1 / (L + b sqrt(t + d)) with L = 1 / ETA and b = 0.5 / ETA, over ETA
+    "adadelay": (AdaDelay(kappa=0.5), lambda d, t: 1.0 / (1.0 / ETA + 0.5 / ETA * (t + d) ** 0.5) / ETA),
+    "ringmaster": (Ringmaster(R=6), lambda d, t: 1.0 if d < 6 else 0.0),
+    "balanced": (Balanced(), lambda d, t: 1.0 / (1 + d)),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_late_gradients_of_several_trainers_move_the_weights_as_a_plain_loop_does(name: str) -> None:
+    rate, factor = SEQUENCES[name]
+    weights, dropped = trained(rate, Asynchronous())
+    expected, expected_dropped = by_hand(factor)
+    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
+    assert dropped == expected_dropped
+    assert (dropped > 0) == (name == "ringmaster")
+
+
+def test_softsync_scales_each_gradient_of_an_update_by_its_own_staleness() -> None:
+    # The paper's n-softsync: (1/c) sum of alpha(tau) g over the c gradients that came first.
+    weights, _ = trained(StalenessInverse(), Softsync(c=2, waiting=False))
+    torch.testing.assert_close(weights, by_hand(SEQUENCES["staleness-inverse"][1], c=2)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_sequence_tells_the_rules_apart() -> None:
+    ends = [by_hand(factor)[0] for _, factor in SEQUENCES.values()]
+    apart = [float((a - b).abs().max()) for i, a in enumerate(ends) for b in ends[:i]]
+    assert min(apart) > 0.01
 
 
 def spec(**changes: Any) -> RunSpec:

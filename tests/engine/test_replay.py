@@ -62,6 +62,37 @@ def test_a_live_run_comes_out_again_to_the_bit(tmp_path: Path, changes: dict[str
     assert again.differences(saved) == []
 
 
+BY_THEMSELVES: dict[str, dict[str, Any]] = {
+    "candidate": {"waiting": {"kind": "candidate"}, "batch_norm": {"kind": "server"}},
+    "overwrite-of-two": {"waiting": {"kind": "candidate", "mode": "overwrite", "k": 2}},
+    "easgd": {"outer": {"kind": "easgd", "steps": 3}},
+    "diloco": {"outer": {"kind": "diloco", "steps": 3}, "gate": {"kind": "sync"}},
+    "delayed-nesterov": {"outer": {"kind": "delayed-nesterov", "steps": 3}},
+}
+
+
+@pytest.mark.parametrize("kind", BY_THEMSELVES)
+def test_trainers_that_step_by_themselves_come_out_again_to_the_bit(tmp_path: Path, kind: str) -> None:
+    changes = {"rate": {"kind": "constant"}, "workers": 3, "budget": {"updates": 20}, "schedule": {"kind": "step"}}
+    log, saved = ran(tmp_path, **changes | BY_THEMSELVES[kind])
+    again = replay(log)
+    assert again.gradients == sum(r.gradients for r in log.records if r.fate == Fate.APPLIED) > 20
+    assert again.hash == log.hash
+    assert again.differences(saved) == []
+
+
+def test_a_killed_candidate_and_its_successor_come_out_again(tmp_path: Path) -> None:
+    work = CNN | BY_THEMSELVES["candidate"] | {"rate": {"kind": "constant"}, "workers": 2, "budget": {"updates": 60}}
+    with Gang(spec_of(**work), tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 5)
+        gang.trainers[1].kill()
+        gang.start(Role.TRAINER, 1)
+        gang.server.end()
+        log, saved = log_of(gang), final(gang)
+    assert [r.worker for r in log.records if r.fate == Fate.LOST] == [1]
+    assert replay(log).differences(saved) == []
+
+
 def test_a_killed_trainer_and_its_successor_come_out_again(tmp_path: Path) -> None:
     with Gang(spec_of(**CNN | {"workers": 2, "budget": {"updates": 150}}), tmp_path) as gang:
         gang.wait_for(lambda: gang.version > 10)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from workers.methods.batch_norm.base import BatchNorm
-from workers.methods.compensation.base import Compensation, Space
+from workers.methods.compensation.base import Compensation
 from workers.methods.gates.base import Gate
 from workers.methods.rates.base import Rate
-from workers.server.optimizers import Optimizer, Tiles, Tiling
+from workers.methods.space import Tiles
+from workers.server.optimizers import Optimizer, Tiling
 
 
 class Stale(ValueError):
@@ -34,6 +35,8 @@ class Rules:
     schedule: Callable[[int], float]
     """Learning rate eta by gradients applied so far."""
     compensation: Compensation | None = None
+    most_gradients: int = 1
+    """Gradients that one push may bring: more than 1 where trainers push displacements of several steps."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Push(NamedTuple):
     """Its number in the worker's data."""
     scale: float | None = None
     """What the learner itself asks for. None: the rate rule decides."""
+    gradients: int = 1
+    """Gradients in it: a displacement has one for each step its worker has made; `step` is the first one's number."""
 
 
 class Applied(NamedTuple):
@@ -82,6 +87,7 @@ class Applied(NamedTuple):
     group: int = 0
     """The update's number, shared by the c gradients in it."""
     step: int = 0
+    gradients: int = 1
 
 
 class Skip(NamedTuple):
@@ -149,11 +155,7 @@ class ParameterServer:
         self._spare: list[HandOver] = []
         self._scratch = torch.empty(tiling.largest)
         if rules.compensation is not None:
-            rules.compensation.prepare(self._space(workers))
-
-    def _space(self, workers: int) -> Space:
-        tiling = self.tiling
-        return Space(self._tiles, tiling.of, tiling.decays, tiling.scales, self.weights.numel(), workers)
+            rules.compensation.prepare(tiling.space(weights, workers))
 
     @property
     def version(self) -> int:
@@ -189,7 +191,7 @@ class ParameterServer:
 
     def next_step(self, worker: int) -> int:
         """The step that this worker computes next; those whose gradients wait are behind it."""
-        return self.clocks.steps[worker] + sum(w.push.worker == worker for w in self._waiting)
+        return self.clocks.steps[worker] + sum(w.push.gradients for w in self._waiting if w.push.worker == worker)
 
     def send(self, place: HandOver) -> None:
         """Copy the present weights to where a worker reads them."""
@@ -208,7 +210,7 @@ class ParameterServer:
     def receive(self, push: Push) -> Reaction:
         """Take in a gradient. Raises Stale or ValueError where it does not fit; nothing has changed then."""
         worker, clocks = push.worker, self.clocks
-        self._check(worker, push.base_version, push.step)
+        self._check(push)
         if clocks.version - push.base_version >= self._drops_from:
             return self._drop(push)
         if self._one_by_one:
@@ -222,27 +224,31 @@ class ParameterServer:
             reaction.answers.append(worker)
         return reaction
 
-    def refuse(self, worker: int, place: HandOver, *, base_version: int, step: int) -> None:
-        """Pass over a gradient that is not finite: it is counted, and the worker gets the present weights."""
-        self._check(worker, base_version, step)
+    def refuse(self, push: Push) -> None:
+        """Pass over a gradient that is not finite: it is counted, and its worker gets the present weights."""
+        self._check(push)
         self.clocks.refused += 1
-        self._pass_over(worker, place)
+        self._pass_over(push)
 
     def _drop(self, push: Push) -> Reaction:
         self.clocks.dropped += 1
-        self._pass_over(push.worker, push.place)
+        self._pass_over(push)
         return Reaction([], [push.worker], [push.worker], [])
 
-    def _pass_over(self, worker: int, place: HandOver) -> None:
-        self.clocks.steps[worker] += 1
-        self.send(place)
+    def _pass_over(self, push: Push) -> None:
+        self.clocks.steps[push.worker] += push.gradients
+        self.send(push.place)
 
-    def _check(self, worker: int, base_version: int, step: int) -> None:
-        if base_version > self.clocks.version:
-            raise Stale(f"trainer {worker} pushed for version {base_version}, which does not exist yet")
+    def _check(self, push: Push) -> None:
+        worker = push.worker
+        if push.base_version > self.clocks.version:
+            raise Stale(f"trainer {worker} pushed for version {push.base_version}, which does not exist yet")
         due = self.next_step(worker) if self._waiting else self.clocks.steps[worker]
-        if step != due:
-            raise Stale(f"trainer {worker} pushed step {step}, step {due} is its next")
+        if push.step != due:
+            raise Stale(f"trainer {worker} pushed step {push.step}, step {due} is its next")
+        if not 1 <= push.gradients <= self.rules.most_gradients:
+            most = self.rules.most_gradients
+            raise Stale(f"trainer {worker} pushed {push.gradients} gradients at once; 1 to {most} are agreed")
 
     # ------------------------------------------------------------ updates
 
@@ -289,14 +295,15 @@ class ParameterServer:
             rules.batch_norm.merge(self.buffers, place.buffers, clocks.statistics)
             clocks.statistics += 1
         clocks.version = version + 1
-        clocks.gradients += 1
-        clocks.steps[worker] += 1
-        clocks.applied[worker] += 1
+        gradients = push.gradients
+        clocks.gradients += gradients
+        clocks.steps[worker] += gradients
+        clocks.applied[worker] += gradients
         if scale == 0.0 or (compensation is not None and compensation.looks_ahead):
             self.send(place)
         elif place.is_served:
             place.served.copy_(self.buffers)
-        return Applied(worker, version, late, scale, rate, version, push.step)
+        return Applied(worker, version, late, scale, rate, version, push.step, gradients)
 
     def _apply(self, group: list[Waiting]) -> list[Applied]:
         """Make one update out of these gradients; the new weights are left with the last of them."""
@@ -315,11 +322,11 @@ class ParameterServer:
             if waiting.place.has_buffers:
                 rules.batch_norm.merge(self.buffers, waiting.place.buffers, clocks.statistics)
                 clocks.statistics += 1
-            clocks.steps[push.worker] += 1
-            clocks.applied[push.worker] += 1
-            applied.append(Applied(push.worker, version, late, scale, eta * scale, version, push.step))
+            clocks.gradients += push.gradients
+            clocks.steps[push.worker] += push.gradients
+            clocks.applied[push.worker] += push.gradients
+            applied.append(Applied(push.worker, version, late, scale, eta * scale, version, push.step, push.gradients))
         clocks.version = version + 1
-        clocks.gradients += len(group)
         if total == 0.0 or (rules.compensation is not None and rules.compensation.looks_ahead):
             self.send(last)
         elif last.is_served:

@@ -32,9 +32,9 @@ from workers.server.core import Push, Reaction
 from workers.spec import RunSpec
 
 FILE_NAME = "gradients.log"
-MAGIC = b"TrainHub gradient log 1\n"
+MAGIC = b"TrainHub gradient log 2\n"
 LENGTH = struct.Struct("<I")
-RECORD = struct.Struct("<BBHiIQQQQddd")
+RECORD = struct.Struct("<BBHiIQQQQIddd")
 FLUSH_SECONDS = 0.5
 BLOCK_WORDS = 256
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
@@ -52,7 +52,11 @@ class Fate(IntEnum):
 
 
 class Record(NamedTuple):
-    """One gradient, or a trainer's coming or going. `arrival` counts both, in the order the server heard of them."""
+    """One push, or a trainer's coming or going. `arrival` counts both, in the order the server heard of them.
+
+    `gradients` of a displacement is the history of its merges too: a trainer that never waits pushes at the end of the
+    very period in which its last push was answered, so the counts say when each answer reached it.
+    """
 
     fate: int
     group_end: int
@@ -63,6 +67,7 @@ class Record(NamedTuple):
     arrival: int
     base_version: int
     step: int
+    gradients: int
     asked: float
     scale: float
     learning_rate: float
@@ -72,7 +77,7 @@ class Record(NamedTuple):
         return (
             f"{self.arrival} {Fate(self.fate).name.lower()} worker={self.worker} attempt={self.attempt} "
             f"epoch={self.epoch} sequence={self.sequence} read={self.base_version} step={self.step} "
-            f"asked,scale,rate={numbers}{' end-of-group' if self.group_end else ''}"
+            f"gradients={self.gradients} asked,scale,rate={numbers}{' end-of-group' if self.group_end else ''}"
         )
 
 
@@ -122,6 +127,7 @@ class Pushed:
     arrival: int
     sequence: int
     base_version: int
+    gradients: int
     asked: float
 
 
@@ -196,7 +202,8 @@ class EventLog:
     def _take_down(self, push: Push, sequence: int) -> None:
         self.arrivals += 1
         asked = NO_SCALE if push.scale is None else push.scale
-        self._pending[push.worker, push.step] = Pushed(self.arrivals, sequence, push.base_version, asked)
+        came = Pushed(self.arrivals, sequence, push.base_version, push.gradients, asked)
+        self._pending[push.worker, push.step] = came
 
     def _fates(self, reaction: Reaction) -> Iterator[bytes]:
         applied = reaction.applied
@@ -213,14 +220,14 @@ class EventLog:
     def _record(self, fate: Fate, worker: int, step: int, ends: bool, scale: float, rate: float) -> bytes:
         p = self._pending.pop((worker, step))
         who = (fate, ends, self._attempt, worker, self._epoch)
-        return RECORD.pack(*who, p.sequence, p.arrival, p.base_version, step, p.asked, scale, rate)
+        return RECORD.pack(*who, p.sequence, p.arrival, p.base_version, step, p.gradients, p.asked, scale, rate)
 
     def _membership(self, fate: Fate, worker: int) -> bytes:
         if fate == Fate.LOST:
             for key in [key for key in self._pending if key[0] == worker]:
                 del self._pending[key]
         self.arrivals += 1
-        return RECORD.pack(fate, 0, self._attempt, worker, self._epoch, 0, self.arrivals, 0, 0, NO_SCALE, 0.0, 0.0)
+        return RECORD.pack(fate, 0, self._attempt, worker, self._epoch, 0, self.arrivals, 0, 0, 0, NO_SCALE, 0.0, 0.0)
 
     # ------------------------------------------------------------ where it goes
 
@@ -250,7 +257,7 @@ class EventLog:
         self.flush()
         digest = self._digest.digest()
         if self._file is not None:
-            end = RECORD.pack(Fate.END, 0, self._attempt, 0, self._epoch, 0, self.arrivals, 0, 0, 0.0, 0.0, 0.0)
+            end = RECORD.pack(Fate.END, 0, self._attempt, 0, self._epoch, 0, self.arrivals, 0, 0, 0, 0.0, 0.0, 0.0)
             packed = zlib.compress(end, 1)
             self._file.write(LENGTH.pack(len(packed)) + packed + digest)
             self._file.close()

@@ -60,8 +60,9 @@ class Server:
         self._log_writer = self._begin_log()
         self._log = self._log_writer.log
         self._sessions = Sessions(self._identity(), child.stop)
-        self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics, self._core.rules.batch_norm)
-        self._measurements = Measurements(len(self._run.metrics))
+        rule, own = self._core.rules.batch_norm, child.spec.displaces
+        self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics, rule, own=own)
+        self._measurements = Measurements(len(self._run.metrics), own=own)
         self._checkpointer = Checkpointer(self._run, Path(child.assignment.checkpoint_dir), child.reporter)
         self._evaluations = Evaluations(
             self._run, self._sessions, self._telemetry, child.reporter, every=self._evaluation_every()
@@ -254,7 +255,7 @@ class Server:
             raise Refusal("the run has ended")
         slot = self._sessions.make_slot(session, frame)
         self._run.layout.give_constants(self._run.model, slot.constants)
-        session.send(Kind.WELCOME, body=slot.name.encode())
+        session.send(Kind.WELCOME, body=frames.EXAMPLES.pack(self._run.examples) + slot.name.encode())
 
     def _ready(self, session: Session) -> None:
         slot = session.slot
@@ -336,7 +337,7 @@ class Server:
         clocks = self._core.clocks
         session.slot.version = clocks.version
         try:
-            session.answer(clocks.version, self._core.next_step(session.worker), flags)
+            session.answer(clocks.version, self._core.next_step(session.worker), clocks.gradients, flags)
         except Hangup:
             self._gone(session)
 
@@ -353,7 +354,7 @@ class Server:
         assert place is not None
         if place.has_buffers:
             self._telemetry.look(session.worker, place, self._core.buffers, self._core.version)
-        push = Push(session.worker, place, frame.base_version, frame.step, frame.scale or None)
+        push = Push(session.worker, place, frame.base_version, frame.step, frame.scale or None, frame.gradients)
         reaction = self._core.receive(push)
         self._log.pushed(push, frame.sequence)
         self._not_finite_in_a_row = 0
@@ -398,8 +399,9 @@ class Server:
     def _not_finite(self, session: Session, frame: Frame) -> None:
         """Refuse a gradient before it touches the weights; a run that keeps making them has failed."""
         assert session.place is not None
-        self._core.refuse(session.worker, session.place, base_version=frame.base_version, step=frame.step)
-        self._log.pushed(Push(session.worker, session.place, frame.base_version, frame.step), frame.sequence)
+        push = Push(session.worker, session.place, frame.base_version, frame.step, gradients=frame.gradients)
+        self._core.refuse(push)
+        self._log.pushed(push, frame.sequence)
         self._log.refused(session.worker)
         self._not_finite_in_a_row += 1
         self._recent_not_finite.append(True)

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from workers import spec
 from workers.layout import Group
+from workers.methods.space import Space, Tiles
 
 TILE_FLOATS = 256 * 1024
 """1 MiB a vector. Smaller tiles would fit into L2, but each operation costs microseconds to dispatch: at 11 M
 parameters AdamW took 40 ms in tiles of 32 Ki floats, 27 ms in these and 36 ms untiled (0.5 MiB L2, 32 MiB L3)."""
-
-Tiles = tuple[Tensor, ...]
 
 
 class Tiling:
@@ -47,8 +46,18 @@ class Tiling:
         other.decays = (0.0,) * len(self.decays)
         return other
 
+    def without_scales(self) -> Tiling:
+        """The same tiles, for an optimizer that takes what comes as it is: scaled and decayed by who sent it."""
+        other = self.without_decay()
+        other.scales = (1.0,) * len(self.scales)
+        return other
+
     def of(self, flat: Tensor) -> Tiles:
         return tuple(flat[start:stop] for start, stop, _ in self._ranges)
+
+    def space(self, weights: Tensor, workers: int) -> Space:
+        """The room of a method that works on `weights`."""
+        return Space(self.of(weights), self.of, self.decays, self.scales, weights.numel(), workers)
 
 
 class Optimizer(Protocol):
@@ -125,7 +134,10 @@ class Sgd:
 
 @dataclass
 class AdamW:
-    """torch.optim.AdamW (Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2), with its decoupled decay."""
+    """torch.optim.AdamW (Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2), with its decoupled decay.
+
+    We differ as torch does: the decay is multiplied by the learning rate, the paper's only by the schedule.
+    """
 
     part: spec.AdamW
     tiling: Tiling

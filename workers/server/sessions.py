@@ -100,7 +100,7 @@ class Session:
         if self.joined and (frame.member != self.member or frame.worker != self.worker):
             raise Refusal("a frame of another sender")
 
-    def answer(self, version: int, step: int, flags: int) -> None:
+    def answer(self, version: int, step: int, gradients: int, flags: int) -> None:
         """Send WEIGHTS: what `send` does, without its ways round; it is on the way of every gradient."""
         a = self._assignment
         self.sent += 1
@@ -118,6 +118,7 @@ class Session:
             version,
             step,
             self.staleness,
+            gradients,
             0.0,
         )
         try:

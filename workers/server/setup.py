@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,14 +16,21 @@ from workers.failures import user_code
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
 from workers.methods.compensation.base import Compensation, MomentumOwner
+from workers.methods.gates.softsync import Softsync
+from workers.methods.outer.base import Outer
+from workers.methods.rates.constant import Constant
+from workers.methods.rates.mean_staleness import MeanStaleness
 from workers.methods.rates.window import Window, WindowRate
 from workers.problems import registry
 from workers.problems.base import Problem
 from workers.server import optimizers, schedule
 from workers.server.budget import Budget
 from workers.server.core import ParameterServer, Rules
-from workers.spec import Part, RunSpec
+from workers.spec import Candidate, NoOuter, Part, RunSpec, Sgd
 from workers.spec_errors import SpecError
+
+MOST_UNANSWERED = 1_000_000
+"""Gradients that a trainer which never waits may make until it is answered."""
 
 
 def build_rule(entries: dict[str, catalog.Entry], part: Part, spec: RunSpec | None = None) -> Any:
@@ -85,7 +93,7 @@ def build(spec: RunSpec) -> Run:
     buffers = torch.zeros(batch_norm.parts * layout.channels)
     layout.collect(model, weights, buffers)
     budget = Budget.of(spec, examples)
-    core = _core(spec, layout, weights, buffers, batch_norm, budget, examples)
+    core = _core(spec, layout, weights, buffers, batch_norm, examples)
     return Run(problem, model, layout, core, budget, examples)
 
 
@@ -95,10 +103,12 @@ def _core(
     weights: Tensor,
     buffers: Tensor,
     batch_norm: BatchNorm,
-    budget: Budget,
     examples: int,
 ) -> ParameterServer:
     tiling = optimizers.Tiling(layout.groups)
+    if spec.displaces:
+        rules = _displaced(spec, tiling.without_scales(), weights, batch_norm)
+        return ParameterServer(weights, buffers, tiling, rules, workers=spec.workers.max)
     compensation = _compensation(spec)
     # Who owns the momentum adds the weight decay too: to what the momentum is made of.
     steps = tiling.without_decay() if isinstance(compensation, MomentumOwner) else tiling
@@ -107,15 +117,42 @@ def _core(
         rate=build_rule(catalog.RATES, spec.rate, spec),
         gate=build_rule(catalog.GATES, spec.gate),
         batch_norm=batch_norm,
-        schedule=partial(
-            schedule.rate_at,
-            base=spec.optimizer.learning_rate,
-            schedule=spec.schedule,
-            clock=budget.clock(spec, examples),
-        ),
+        schedule=build_schedule(spec, examples),
         compensation=compensation,
     )
     return ParameterServer(weights, buffers, tiling, rules, workers=spec.workers.max)
+
+
+def build_schedule(spec: RunSpec, examples: int) -> Callable[[int], float]:
+    """The scheduled learning rate by gradients applied; `examples` is the size of the whole training part."""
+    clock = Budget.of(spec, examples).clock(spec, examples)
+    return partial(schedule.rate_at, base=spec.optimizer.learning_rate, schedule=spec.schedule, clock=clock)
+
+
+def build_outer(spec: RunSpec) -> Outer | None:
+    """Make the outer optimizer. None: trainers do not step by themselves, or they never wait."""
+    if isinstance(spec.outer, NoOuter):
+        return None
+    fields = spec.outer.model_dump(exclude={"kind", "steps"})
+    outer: Outer = catalog.OUTERS[spec.outer.kind].load()(**fields)
+    return outer
+
+
+def _displaced(spec: RunSpec, tiling: optimizers.Tiling, weights: Tensor, batch_norm: BatchNorm) -> Rules:
+    """Rules for trainers that step by themselves: the learning rate and its schedule are theirs."""
+    outer = build_outer(spec)
+    if outer is not None:
+        outer.prepare(tiling.space(weights, spec.workers.max))
+        gate = build_rule(catalog.GATES, spec.gate)
+        return Rules(outer, Constant(), gate, batch_norm, schedule=_full_step, most_gradients=spec.outer_steps)
+    assert isinstance(spec.waiting, Candidate)
+    gate = Softsync(c=spec.waiting.k or spec.workers.max, waiting=True)
+    adds = optimizers.Sgd(Sgd(kind="sgd", learning_rate=1.0), tiling, weights)
+    return Rules(adds, MeanStaleness(), gate, batch_norm, schedule=_full_step, most_gradients=MOST_UNANSWERED)
+
+
+def _full_step(gradients: int) -> float:
+    return 1.0
 
 
 def _compensation(spec: RunSpec) -> Compensation | None:

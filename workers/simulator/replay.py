@@ -22,8 +22,9 @@ from workers.server import setup
 from workers.server.checkpoints import model_tensors, restore
 from workers.server.core import Push, Reaction, Stale
 from workers.server.event_log import NO_SCALE, EventLog, Fate, Header, Log, Record
-from workers.simulator.snapshots import Snapshot
-from workers.simulator.trainers import Place, Trainers
+from workers.simulator.displacing import CandidateTrainers, trainers_of
+from workers.simulator.snapshots import Snapshot, private
+from workers.simulator.trainers import Measured, Place
 from workers.spec import RunSpec
 
 GRADIENTS = (Fate.APPLIED, Fate.DROPPED, Fate.REFUSED)
@@ -112,7 +113,10 @@ class Player:
                 raise Refused(
                     f"{restored} leaves the run at version {meta.version}; the log starts at {log.header.restored}"
                 )
-        self._trainers = Trainers(spec, self._run)
+        self._trainers = trainers_of(spec, self._run)
+        self._private = getattr(self._core.rules.optimizer, "answers_privately", False)
+        self._own: dict[int, Snapshot] = {}
+        """What trainers were answered with, where that is not the server's weights."""
         first = log.records[0] if log.records else None
         self._again = EventLog(None, attempt=first.attempt if first else 0, epoch=first.epoch if first else 0)
         self._scratch = Place(self._run)
@@ -144,8 +148,10 @@ class Player:
             case Fate.JOINED:
                 self._again.joined(record.worker)
                 self._core.join(record.worker)
+                self._trainers.forget(record.worker)
             case Fate.LOST:
                 self._again.lost(record.worker)
+                self._own.pop(record.worker, None)
                 self._settle(self._core.leave(record.worker))
             case _:
                 self._push(record)
@@ -153,9 +159,9 @@ class Player:
     def _push(self, record: Record) -> None:
         read = self._read(record)
         place = self._free.pop() if self._free else Place(self._run)
-        measured = self._trainers.compute(record.worker, record.step, read, place)
+        measured = self._compute(record, read, place)
         asked = None if record.asked == NO_SCALE else record.asked
-        push = Push(record.worker, place.hand_over, record.base_version, record.step, asked)
+        push = Push(record.worker, place.hand_over, record.base_version, record.step, asked, record.gradients)
         self._again.pushed(push, record.sequence)
         if measured.finite == (record.fate == Fate.REFUSED):
             raise self._differs(record, f"its gradient has the norm {measured.gradient_norm}")
@@ -164,11 +170,23 @@ class Player:
                 self._places[record.worker] = place
                 self._settle(self._core.receive(push))
             else:
-                self._core.refuse(record.worker, push.place, base_version=record.base_version, step=record.step)
+                self._core.refuse(push)
                 self._again.refused(record.worker)
+                self._own.pop(record.worker, None)
+                if isinstance(self._trainers, CandidateTrainers):
+                    self._trainers.restart(record.worker)
                 self._free.append(place)
         except Stale as stale:
             raise self._differs(record, str(stale)) from None
+
+    def _compute(self, record: Record, read: Snapshot, place: Place) -> Measured:
+        if not isinstance(self._trainers, CandidateTrainers):
+            return self._trainers.compute(record.worker, record.step, read, place)
+        measured = self._trainers.go_on(record.worker, record.step, record.gradients, read)
+        if measured is None:
+            raise self._differs(record, "its trainer pushes after another number of gradients")
+        self._trainers.leave_in(record.worker, place)
+        return measured
 
     def _read(self, record: Record) -> Snapshot:
         version = record.base_version
@@ -178,13 +196,16 @@ class Player:
         self._needed[version] -= 1
         if self._needed[version] == 0:
             del self._snapshots[version]
-        return read
+        return self._own.pop(record.worker, read)
 
     def _settle(self, reaction: Reaction) -> None:
         self._again.settled(reaction)
         for worker in reaction.answers:
             place = self._places.pop(worker, None)
             if place is not None:
+                if self._private and worker not in reaction.dropped:
+                    clocks = self._core.clocks
+                    self._own[worker] = private(clocks.version, clocks.gradients, place.weights, place.served)
                 self._free.append(place)
         self._keep()
 
@@ -193,7 +214,8 @@ class Player:
         version = self._core.version
         if self._needed[version] and version not in self._snapshots:
             self._core.send(self._scratch.hand_over)
-            self._snapshots[version] = Snapshot(version, self._scratch.weights.clone(), self._scratch.served.clone())
+            gradients, scratch = self._core.clocks.gradients, self._scratch
+            self._snapshots[version] = private(version, gradients, scratch.weights, scratch.served)
 
     @staticmethod
     def _differs(record: Record, how: str) -> Failure:

@@ -16,7 +16,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -29,24 +28,19 @@ from workers.server.budget import per_pass
 from workers.server.core import Push, Reaction
 from workers.server.event_log import EventLog
 from workers.simulator import faults
+from workers.simulator.displacing import trainers_of
 from workers.simulator.faults import Fault
-from workers.simulator.snapshots import Snapshot, Snapshots
+from workers.simulator.observer import Observer
+from workers.simulator.rounds import What, rounds_of
+from workers.simulator.snapshots import Snapshot, Snapshots, private
 from workers.simulator.times import SECOND, Times, nanoseconds
-from workers.simulator.trainers import Place, Trainers
+from workers.simulator.trainers import Place
 from workers.spec import RunSpec, Simulate
 from workers.spec_errors import SpecError
 
 RECENT_LOSSES = 100
 NOT_FINITE_IN_A_ROW = 10
 FLUSH_RECORDS = 4096
-
-
-class What(IntEnum):
-    """Kinds of events; of one worker's events at one time, the smaller goes first."""
-
-    ARRIVAL = 0
-    CRASH = 1
-    RETURN = 2
 
 
 class Event(NamedTuple):
@@ -147,11 +141,21 @@ def finite(value: Any) -> Any:
             return value
 
 
+class Ending(NamedTuple):
+    """Why a simulation is over. `kind` is the event that says so to people; `cause` is given where it failed."""
+
+    outcome: Outcome
+    message: str
+    kind: str = ""
+    cause: Cause | None = None
+
+
 class Simulation:
     """One run. `run` brings it to its end; `turn` deals with one event, for whoever wants to look in between."""
 
     def __init__(self, spec: RunSpec, *, log: EventLog | None = None) -> None:
-        """Raises SpecError or Failure as a live run's server does."""
+        """Raises SpecError or Failure as a live run's server does. An `observer`, set before the first turn, is told
+        of everything but the trainers that are there from the start."""
         if not isinstance(spec.execution, Simulate):
             raise SpecError.one("execution.kind", "must be simulate to be simulated, got live")
         if spec.start.kind != "fresh":
@@ -160,16 +164,17 @@ class Simulation:
         self.run_parts = setup.build(spec)
         self.core = self.run_parts.core
         self.log = log or EventLog(None, attempt=1, epoch=1)
-        self._trainers = Trainers(spec, self.run_parts)
+        self.observer: Observer | None = None
+        self._private = getattr(self.core.rules.optimizer, "answers_privately", False)
         count = spec.workers.max
-        self._times = Times(spec.execution, seed=spec.seed, workers=count)
-        self._push, self._pull = nanoseconds(spec.execution.push_seconds), nanoseconds(spec.execution.pull_seconds)
+        self.times = Times(spec.execution, seed=spec.seed, workers=count)
+        self.push, self.pull = nanoseconds(spec.execution.push_seconds), nanoseconds(spec.execution.pull_seconds)
         self.workers = [Worker() for _ in range(count)]
         self.snapshots = Snapshots()
         self.totals = Totals()
         self.evaluations: list[Evaluation] = []
         self.now = 0
-        self.ending: tuple[Outcome, str] | None = None
+        self.ending: Ending | None = None
         self._places: list[Place] = []
         self.places_made = 0
         """Hand-over places that were needed at once: one where nothing waits, whatever the number of trainers."""
@@ -180,6 +185,7 @@ class Simulation:
         self._evaluate_every = spec.evaluation.every_passes * per_pass(spec, self.run_parts.examples)
         self._next_evaluation = self._evaluate_every
         self._evaluator = self._make_evaluator()
+        self._rounds = rounds_of(self, trainers_of(spec, self.run_parts))
         self._start()
 
     # ------------------------------------------------------------ the clock
@@ -197,11 +203,12 @@ class Simulation:
             return False
         if self._underway == 0:
             left = any(w.alive for w in self.workers)
-            self._end(Outcome.FAILED, "every trainer waits at the gate" if left else "no trainer is left")
+            message = "every trainer waits at the gate" if left else "no trainer is left"
+            self._end(Ending(Outcome.FAILED, message, cause=Cause.SPEC))  # the same again, however often one tries
             return False
         event = heapq.heappop(self._heap)
         if self.run_parts.budget.spent_seconds(event.at / SECOND):
-            self._end(Outcome.COMPLETED, "the time is spent")
+            self._end(Ending(Outcome.COMPLETED, "the time is spent", "budget-spent"))
             return False
         self.now = event.at
         match event.what:
@@ -214,6 +221,10 @@ class Simulation:
             case What.RETURN:
                 self._underway -= 1
                 self._join(event.worker)
+            case What.REPLY | What.PERIOD:
+                self._underway -= 1
+                if event.life == self.workers[event.worker].life:
+                    self._rounds.happened(event.what, event.worker)
         return self.ending is None
 
     def result(self) -> Result:
@@ -222,10 +233,10 @@ class Simulation:
             self._evaluate()
         self.log.flush()
         clocks = self.core.clocks
-        outcome, message = self.ending or (Outcome.STOPPED, "not over yet")
+        ending = self.ending or Ending(Outcome.STOPPED, "not over yet")
         return Result(
-            outcome,
-            message,
+            ending.outcome,
+            ending.message,
             clocks.version,
             clocks.gradients,
             clocks.refused,
@@ -255,8 +266,8 @@ class Simulation:
             gradients=clocks.gradients, updates=clocks.version, seconds=self.now / SECOND
         )
 
-    def _end(self, outcome: Outcome, message: str) -> None:
-        self.ending = self.ending or (outcome, message)
+    def _end(self, ending: Ending) -> None:
+        self.ending = self.ending or ending
 
     # ------------------------------------------------------------ trainers
 
@@ -264,12 +275,12 @@ class Simulation:
         for number in range(len(self.workers)):
             self._join(number)
         for fault in faults.scheduled(self._execution):
-            self._schedule(fault.at, fault.worker, What.CRASH, fault=fault)
+            self.schedule(fault.at, fault.worker, What.CRASH, fault=fault)
         for number in range(len(self.workers)):
             for stream in faults.random_faults(self._execution, seed=self.spec.seed, worker=number):
                 self._next_crash(stream)
 
-    def _schedule(
+    def schedule(
         self,
         at: int,
         worker: int,
@@ -278,6 +289,7 @@ class Simulation:
         fault: Fault | None = None,
         following: Iterator[Fault] | None = None,
     ) -> None:
+        """Have something happen to a trainer; it is forgotten if that trainer is lost before."""
         self._serial += 1
         self._underway += what != What.CRASH
         life = self.workers[worker].life
@@ -285,7 +297,7 @@ class Simulation:
 
     def _next_crash(self, stream: Iterator[Fault]) -> None:
         fault = next(stream)
-        self._schedule(fault.at, fault.worker, What.CRASH, fault=fault, following=stream)
+        self.schedule(fault.at, fault.worker, What.CRASH, fault=fault, following=stream)
 
     def _join(self, number: int) -> None:
         """A trainer comes, or comes back: it gets the present weights, and goes on with its next step."""
@@ -294,10 +306,13 @@ class Simulation:
         rate = self.core.rules.rate
         worker.window = rate.window(len(self.workers)) if isinstance(rate, WindowRate) else None
         self.log.joined(number)
+        if self.observer is not None:
+            self.observer.joined(number)
         self.core.join(number)
+        self._rounds.joined(number)
         place = self._take_place()
         self.core.send(place.hand_over)
-        self._set_out(number, place)
+        self._set_out(number, place, shared=True)
         self._places.append(place)
 
     def _crashed(self, event: Event) -> None:
@@ -311,36 +326,35 @@ class Simulation:
         worker.life += 1
         self.totals.crashes += 1
         if fault.back is not None:
-            self._schedule(fault.back, event.worker, What.RETURN)
+            self.schedule(fault.back, event.worker, What.RETURN)
         self.log.lost(event.worker)
+        if self.observer is not None:
+            self.observer.lost(event.worker)
         self._settle(self.core.leave(event.worker))
         if worker.place is not None:
             self._places.append(worker.place)
             worker.place = None
 
-    def _set_out(self, number: int, place: Place) -> None:
-        """A trainer reads what lies in `place`, and starts its next round when that has reached it."""
-        worker, core = self.workers[number], self.core
-        worker.read = self.snapshots.of(core.version, place.weights, place.served)
-        worker.version = core.version
-        worker.step = core.next_step(number)
-        start = self.now + self._pull
-        self._schedule(start + self._times.of(number, worker.step) + self._push, number, What.ARRIVAL)
+    def _set_out(self, number: int, place: Place, *, shared: bool, refused: bool = False) -> None:
+        """A trainer reads what lies in `place`, and goes on when that has reached it. `shared`: these are the
+        server's weights, not the trainer's own."""
+        clocks = self.core.clocks
+        snapshot = self.snapshots.of if shared else private
+        read = snapshot(clocks.version, clocks.gradients, place.weights, place.served)
+        self.workers[number].version = clocks.version
+        self._rounds.read(number, read, refused=refused)
 
     # ------------------------------------------------------------ the server
 
     def _arrived(self, number: int) -> None:
-        worker = self.workers[number]
-        assert worker.read is not None
-        place = worker.place = self._take_place()
-        measured = self._trainers.compute(number, worker.step, worker.read, place)
-        scale = None if worker.window is None else worker.window.scale
-        push = Push(number, place.hand_over, worker.read.version, worker.step, scale)
-        worker.read = None
-        self.log.pushed(push, sequence=worker.step)
+        place = self.workers[number].place = self._take_place()
+        push, measured = self._rounds.arrived(number, place)
+        self.log.pushed(push, sequence=push.step)
         if measured.finite:
             self._not_finite_in_a_row = 0
             self._losses.append(measured.loss)
+            if self.observer is not None:
+                self.observer.arrived(push, measured)
             self._settle(self.core.receive(push))
         else:
             self._refuse(push)
@@ -349,17 +363,22 @@ class Simulation:
 
     def _refuse(self, push: Push) -> None:
         """As a live server does: a gradient that is not finite never touches the weights."""
-        self.core.refuse(push.worker, push.place, base_version=push.base_version, step=push.step)
+        self.core.refuse(push)
         self.log.refused(push.worker)
+        if self.observer is not None:
+            self.observer.refused(push)
         self._not_finite_in_a_row += 1
         if self._not_finite_in_a_row >= NOT_FINITE_IN_A_ROW:
-            self._end(Outcome.FAILED, f"{NOT_FINITE_IN_A_ROW} gradients in a row were not finite")
+            message = f"{NOT_FINITE_IN_A_ROW} gradients in a row were not finite"
+            self._end(Ending(Outcome.FAILED, message, cause=Cause.NON_FINITE))
         else:
-            self._answer(push.worker)
+            self._answer(push.worker, refused=True)
 
     def _settle(self, reaction: Reaction) -> None:
         """Take down what the server did, and send those off whom it answers."""
         self.log.settled(reaction)
+        if self.observer is not None:
+            self.observer.settled(reaction)
         for applied in reaction.applied:
             worker = self.workers[applied.worker]
             self.totals.applied += 1
@@ -370,18 +389,18 @@ class Simulation:
         self.totals.dropped += len(reaction.dropped)
         clocks = self.core.clocks
         if self.run_parts.budget.spent_updates(gradients=clocks.gradients, updates=clocks.version):
-            self._end(Outcome.COMPLETED, "the budget is spent")
+            self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
         for number in reaction.answers:
-            self._answer(number)
+            self._answer(number, refused=number in reaction.dropped)
         if self.ending is None and clocks.gradients >= self._next_evaluation:
             self._evaluate()
 
-    def _answer(self, number: int) -> None:
-        """The newest weights lie in its place: it reads them."""
+    def _answer(self, number: int, *, refused: bool) -> None:
+        """Weights lie in its place: it reads them. `refused`: what it pushed is not in them."""
         worker = self.workers[number]
         place, worker.place = worker.place, None
         assert place is not None
-        self._set_out(number, place)
+        self._set_out(number, place, shared=refused or not self._private, refused=refused)
         self._places.append(place)
 
     def _take_place(self) -> Place:
@@ -406,8 +425,11 @@ class Simulation:
         loss, *values = self._evaluator()
         metrics = dict(zip(self.run_parts.metrics, values, strict=True))
         self.evaluations.append(Evaluation(self.core.version, self.now / SECOND, loss, metrics))
+        if self.observer is not None:
+            self.observer.evaluated(self.evaluations[-1])
         target = self.spec.budget.target
         if target is not None:
             value = metrics[target.metric]
             if value >= target.value if target.direction == "max" else value <= target.value:
-                self._end(Outcome.COMPLETED, f"{target.metric} {value:.4g} reaches the target")
+                message = f"{target.metric} {value:.4g} reaches the target"
+                self._end(Ending(Outcome.COMPLETED, message, "target-reached"))

@@ -14,6 +14,8 @@ class Snapshot:
     """Weights of a version, and the server's batch-norm statistics with them. Nobody writes into it."""
 
     version: int
+    gradients: int
+    """Gradients that had been applied in all."""
     weights: Tensor
     served: Tensor
 
@@ -27,10 +29,15 @@ class Snapshots:
     def __len__(self) -> int:
         return len(self._held)
 
-    def of(self, version: int, weights: Tensor, served: Tensor) -> Snapshot:
+    def of(self, version: int, gradients: int, weights: Tensor, served: Tensor) -> Snapshot:
         """The snapshot of `version`; made of the two vectors where there is none yet."""
         found = self._held.get(version)
         if found is None:
-            found = Snapshot(version, weights.clone(memory_format=torch.contiguous_format), served.clone())
+            found = private(version, gradients, weights, served)
             self._held[version] = found
         return found
+
+
+def private(version: int, gradients: int, weights: Tensor, served: Tensor) -> Snapshot:
+    """A snapshot of one trainer's own weights, which no other reads."""
+    return Snapshot(version, gradients, weights.clone(memory_format=torch.contiguous_format), served.clone())

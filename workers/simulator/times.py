@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 
 from workers import spec
 from workers.trainer.batches import BURSTS, MACHINES, TIMES, generator
 
 SECOND = 1_000_000_000
 """Nanoseconds. The virtual clock counts them in integers: sums of floats would depend on their order."""
+
+BLOCK_STEPS = 64
+"""Steps of a trainer whose numbers come from one generator: to make one takes 60 µs, to draw from it hardly any."""
+
+Draw = Callable[[np.random.Generator, int], list[float]]
+
+
+class Stream:
+    """Random numbers by (trainer, step), drawn a block of steps at a time. A trainer's newest block is kept."""
+
+    def __init__(self, draw: Draw, *key: int, seed: int) -> None:
+        self._draw, self._key, self._seed = draw, key, seed
+        self._blocks: dict[int, tuple[int, list[float]]] = {}
+
+    def of(self, worker: int, step: int) -> float:
+        number, place = divmod(step, BLOCK_STEPS)
+        held, values = self._blocks.get(worker, (-1, []))
+        if held != number:
+            values = self._draw(generator(self._seed, *self._key, worker, number), BLOCK_STEPS)
+            self._blocks[worker] = number, values
+        return values[place]
+
+
+def uniform(random: np.random.Generator, count: int) -> list[float]:
+    return random.random(count).tolist()
+
+
+def gamma(random: np.random.Generator, count: int, *, mean: float, shape: float) -> list[float]:
+    return random.gamma(shape, mean / shape, count).tolist()
+
+
+def lognormal(random: np.random.Generator, count: int, *, mean: float, sigma: float) -> list[float]:
+    # exp(mu + sigma^2 / 2) is the mean of a lognormal.
+    return random.lognormal(math.log(mean) - sigma * sigma / 2.0, sigma, count).tolist()
 
 
 def nanoseconds(seconds: float) -> int:
@@ -19,9 +57,13 @@ class Times:
     """Compute times of all trainers of one simulation."""
 
     def __init__(self, execution: spec.Simulate, *, seed: int, workers: int) -> None:
-        self._compute = execution.compute
         self._seed = seed
-        self._bursts = [(i, s) for i, s in enumerate(execution.slow) if isinstance(s, spec.Bursts)]
+        self._seconds = self._source(execution.compute)
+        self._bursts = [
+            (Stream(uniform, BURSTS, index, seed=seed), slow)
+            for index, slow in enumerate(execution.slow)
+            if isinstance(slow, spec.Bursts)
+        ]
         self.factors = [1.0] * workers
         """What each trainer's times are multiplied by, bursts apart."""
         for index, slow in enumerate(execution.slow):
@@ -46,21 +88,21 @@ class Times:
     def of(self, worker: int, step: int) -> int:
         """Nanoseconds that trainer `worker` computes for its push number `step`; at least 1."""
         seconds = self._seconds(worker, step) * self.factors[worker]
-        for index, burst in self._bursts:
-            if generator(self._seed, BURSTS, worker, step, index).random() < burst.share:
+        for chance, burst in self._bursts:
+            if chance.of(worker, step) < burst.share:
                 seconds *= burst.factor
         return max(1, nanoseconds(seconds))
 
-    def _seconds(self, worker: int, step: int) -> float:
-        match self._compute:
+    def _source(
+        self, compute: spec.ConstantTimes | spec.GammaTimes | spec.LognormalTimes | spec.TraceTimes
+    ) -> Callable[[int, int], float]:
+        """Where the seconds by (trainer, step) come from, before anything slows them down."""
+        match compute:
             case spec.ConstantTimes(mean_seconds=mean):
-                return mean
+                return lambda worker, step: mean
             case spec.GammaTimes(mean_seconds=mean, shape=shape):
-                return float(generator(self._seed, TIMES, worker, step).gamma(shape, mean / shape))
+                return Stream(partial(gamma, mean=mean, shape=shape), TIMES, seed=self._seed).of
             case spec.LognormalTimes(mean_seconds=mean, sigma=sigma):
-                # exp(mu + sigma^2 / 2) is the mean of a lognormal.
-                mu = math.log(mean) - sigma * sigma / 2.0
-                return float(generator(self._seed, TIMES, worker, step).lognormal(mu, sigma))
+                return Stream(partial(lognormal, mean=mean, sigma=sigma), TIMES, seed=self._seed).of
             case spec.TraceTimes(seconds=lists):
-                times = lists[worker % len(lists)]
-                return times[step % len(times)]
+                return lambda worker, step: lists[worker % len(lists)][step % len(lists[worker % len(lists)])]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from workers.assignment import Cause
@@ -20,6 +19,7 @@ from workers.simulator.snapshots import Snapshot
 from workers.spec import RunSpec
 from workers.trainer.batches import Batches, fetch
 from workers.trainer.steps import Gradients, Steps
+from workers.transport.base import OwnSteps
 
 
 class Measured(NamedTuple):
@@ -28,6 +28,8 @@ class Measured(NamedTuple):
     loss: float
     gradient_norm: float
     metrics: tuple[float, ...]
+    own: OwnSteps | None = None
+    """Where the trainer steps by itself."""
 
     @property
     def finite(self) -> bool:
@@ -95,26 +97,37 @@ class Trainers:
         its slot: gradient and statistics of the batch, beside the weights they were computed with."""
         student = self._student(worker)
         self._read(read)
-        student.steps.begin(step)
         self._run.core.rules.batch_norm.begin(self._work.buffers)
+        measured = self._gradient(student, step)
+        self._leave_in(place, read)
+        return measured
+
+    def forget(self, worker: int) -> None:
+        """A trainer is new, or as if it were: what it kept is gone. This kind keeps nothing."""
+
+    def _gradient(self, student: Student, step: int) -> Measured:
+        """Compute gradient number `step` where the model is."""
+        student.steps.begin(step)
         for index in range(self._spec.accumulation):
             student.steps.add(self._batch(student, step * self._spec.accumulation + index))
         norm = self._gradients.hand_over()
         loss, metrics = student.steps.means()
-        self._leave_in(place, read)
         return Measured(loss, norm, metrics)
 
     def _read(self, read: Snapshot) -> None:
         self._work.weights.copy_(read.weights)
-        self._work.served.copy_(read.served)
+        if self._work.hand_over.is_served:
+            self._work.served.copy_(read.served)
 
     def _leave_in(self, place: Place, read: Snapshot) -> None:
         place.gradient.copy_(self._work.gradient)
-        place.buffers.copy_(self._work.buffers)
         place.weights.copy_(read.weights)
-        place.served.copy_(read.served)
-        if not _finite(self._work.buffers):
-            self._work.buffers.zero_()  # 0 * NaN would stay in them
+        if place.hand_over.is_served:
+            place.served.copy_(read.served)
+        if place.hand_over.has_buffers:
+            place.buffers.copy_(self._work.buffers)
+            if not bool(self._work.buffers.isfinite().all()):
+                self._work.buffers.zero_()  # 0 * NaN would stay in them
 
     def _batch(self, student: Student, number: int) -> Any:
         try:
@@ -149,7 +162,3 @@ class Trainers:
             batch_size=spec.batch_size,
         )
         return Student(problem, dataset, batches, Steps(problem, self._model, spec, worker))
-
-
-def _finite(flat: Tensor) -> bool:
-    return flat.numel() == 0 or bool(flat.isfinite().all())

@@ -9,10 +9,11 @@ from workers.trainer.batches import DELAYS, generator
 
 
 class Delays:
-    """The delays of a spec that fall on one trainer."""
+    """The delays of a spec that fall on one trainer's computing. What holds up its messages is the line's business."""
 
     def __init__(self, delays: Sequence[spec.Delay], *, seed: int, worker: int) -> None:
-        self._delays = [d for d in delays if d.workers is None or worker in d.workers]
+        mine = [d for d in delays if d.workers is None or worker in d.workers]
+        self._delays = [d for d in mine if not isinstance(d, spec.Latency)]
         self._seed, self._worker = seed, worker
 
     def __bool__(self) -> bool:

@@ -1,11 +1,16 @@
-"""The trainer child: batch, gradient, push, new weights; until the server says stop."""
+"""The trainer child: batch, gradient, push, new weights; until the server says stop.
+
+`Trainer` pushes gradients and waits. Trainers that step by themselves are its subclasses in `displacing`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from workers import catalog
 from workers.assignment import Cause, Exit, Outcome
@@ -15,18 +20,29 @@ from workers.methods.batch_norm.base import BatchNorm
 from workers.problems import registry
 from workers.process import Child
 from workers.server.setup import build_model, build_rule, build_window
+from workers.spec import RunSpec
 from workers.trainer.batches import Batches, stream
 from workers.trainer.delays import Delays
 from workers.trainer.steps import Gradients, Steps
 from workers.transport.base import Answer, Report, RunEnded, TrainerSession
+from workers.transport.delayed import DelayedSession, Line
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
 START_SECONDS = 1.0
 
 
+class Vectors(NamedTuple):
+    """Weights, gradient, and batch-norm statistics both ways."""
+
+    weights: Tensor
+    gradient: Tensor
+    buffers: Tensor
+    served: Tensor
+
+
 def run(child: Child) -> Exit:
     """Train until the run ends, or this trainer is asked to leave."""
-    trainer = Trainer(child)
+    trainer = _kind(child.spec)(child)
     try:
         trainer.train()
     except RunEnded as end:
@@ -34,9 +50,18 @@ def run(child: Child) -> Exit:
     return Exit(Outcome.STOPPED, version=trainer.version)
 
 
+def _kind(spec: RunSpec) -> type[Trainer]:
+    if not spec.displaces:
+        return Trainer
+    from workers.trainer import displacing
+
+    return displacing.OuterTrainer if spec.waiting.kind == "blocking" else displacing.CandidateTrainer
+
+
 class Trainer:
     def __init__(self, child: Child) -> None:
         self._child = child
+        self._spec = child.spec
         spec, worker = child.spec, child.assignment.worker
         self._problem = registry.load(spec.problem)
         with user_code("placed()"):
@@ -48,9 +73,10 @@ class Trainer:
         self._batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
         self._session = self._join()
         self._layout.take_constants(self._model, self._session.constants)
+        self._vectors = self._make_vectors()
         self._bind()
         self._reset_statistics()
-        self._gradients = Gradients(self._model, self._layout, self._session.gradient, spec.clip_norm)
+        self._gradients = Gradients(self._model, self._layout, self._vectors.gradient, spec.clip_norm)
         self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
         self._steps = Steps(self._problem, self._model, spec, worker)
@@ -60,19 +86,26 @@ class Trainer:
         layout = self._layout
         manifest = layout.manifest([m.name for m in self._problem.metrics])
         size = SlotSize.trainer(layout, self._batch_norm)
-        return SharedMemorySession(self._child.assignment, self._child.stop, manifest, size)
+        session = SharedMemorySession(self._child.assignment, self._child.stop, manifest, size)
+        line = Line.of(self._spec.delays, self._child.assignment.worker)
+        return session if line is None else DelayedSession(session, line, self._child.stop)
+
+    def _make_vectors(self) -> Vectors:
+        """What the model computes with and leaves its results in: the slot itself, so that nothing is copied."""
+        session = self._session
+        return Vectors(session.weights, session.gradient, session.buffers, session.served)
 
     def _reset_statistics(self) -> None:
         """As torch starts them. Needed at the start, and where a batch that was not finite has left NaN:
         0 * NaN would keep it there."""
         for statistic in self._layout.statistics:
-            statistic.of(self._session.buffers).fill_(0.0 if statistic.kind == "running_mean" else 1.0)
+            statistic.of(self._vectors.buffers).fill_(0.0 if statistic.kind == "running_mean" else 1.0)
 
     def _bind(self) -> None:
-        session, rule = self._session, self._batch_norm
-        self._layout.bind(self._model, session.weights, session.served if rule.serves else session.buffers)
+        vectors, rule = self._vectors, self._batch_norm
+        self._layout.bind(self._model, vectors.weights, vectors.served if rule.serves else vectors.buffers)
         try:
-            rule.prepare(self._model, self._layout.places, session.served, session.buffers)
+            rule.prepare(self._model, self._layout.places, vectors.served, vectors.buffers)
         except ValueError as error:
             raise Failure(Cause.SPEC, str(error)) from None
 
@@ -89,7 +122,7 @@ class Trainer:
             report = self._compute(batches, answer.step, wait_seconds)
             pushed_at = time.perf_counter()
             self._session.push(report, step=answer.step, scale=self._window.scale if self._window else None)
-            answer = self._next(answer)
+            answer = self._next(answer.step + 1)
             wait_seconds = time.perf_counter() - pushed_at
         self._session.leave()
 
@@ -101,10 +134,11 @@ class Trainer:
         self._session.leave()
         return None
 
-    def _next(self, last: Answer) -> Answer:
+    def _next(self, due: int) -> Answer:
+        """Wait for the answer to a push, behind which step number `due` comes."""
         answer = self._session.answer()
-        if answer.step != last.step + 1:
-            raise Failure(Cause.ENGINE, f"the server goes on with step {answer.step} after step {last.step}")
+        if answer.step != due:
+            raise Failure(Cause.ENGINE, f"the server goes on with step {answer.step} where {due} was due")
         if not answer.applied:
             self._reset_statistics()
         elif self._window is not None:
@@ -112,7 +146,7 @@ class Trainer:
         return answer
 
     def _stream(self, step: int) -> Iterator[Any]:
-        spec, worker = self._child.spec, self._child.assignment.worker
+        spec, worker = self._spec, self._child.assignment.worker
         batches = Batches(
             seed=spec.seed,
             worker=worker,
@@ -126,16 +160,23 @@ class Trainer:
     def _compute(self, batches: Iterator[Any], step: int, wait_seconds: float) -> Report:
         """Make one gradient and leave it in the slot."""
         began = time.perf_counter()
-        self._steps.begin(step)
-        self._batch_norm.begin(self._session.buffers)
-        for index in range(self._child.spec.accumulation):
-            batch_began = time.perf_counter()
-            self._steps.add(next(batches))
-            if self._delays:
-                batch = step * self._child.spec.accumulation + index
-                self._session.waits(self._delays.seconds(batch, time.perf_counter() - batch_began))
+        self._batch_norm.begin(self._vectors.buffers)
+        self._forward_and_backward(batches, step)
         computed = time.perf_counter()
         norm = self._gradients.hand_over()
         ended = time.perf_counter()
         loss, metrics = self._steps.means()
         return Report(loss, norm, computed - began, wait_seconds, ended - computed, metrics)
+
+    def _forward_and_backward(self, batches: Iterator[Any], step: int) -> None:
+        self._steps.begin(step)
+        for index in range(self._spec.accumulation):
+            began = time.perf_counter()
+            self._steps.add(next(batches))
+            if self._delays:
+                batch = step * self._spec.accumulation + index
+                self._pause(self._delays.seconds(batch, time.perf_counter() - began))
+
+    def _pause(self, seconds: float) -> None:
+        """Be slow on purpose; a word of the server ends that, since now it can only be a stop."""
+        self._session.waits(seconds)

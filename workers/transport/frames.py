@@ -10,13 +10,13 @@ from enum import IntEnum
 from typing import NamedTuple
 
 MAGIC = 0x54485031
-HEADER = struct.Struct("<IHHIQQQqQQQQQd")
+HEADER = struct.Struct("<IHHIQQQqQQQQQQd")
 MAX_BODY_BYTES = 64 * 1024
 
 
 class Kind(IntEnum):
     JOIN = 1  # child: manifest (32 bytes) and the run's key
-    WELCOME = 2  # server: the name of the child's slot
+    WELCOME = 2  # server: how many training examples there are in all (8 bytes), and the name of the child's slot
     READY = 3  # child: it has mapped the slot
     WEIGHTS = 4  # server: new weights are in the slot; go on with `step`
     PUSH = 5  # trainer: gradient and statistics are in the slot; body: measurements
@@ -28,6 +28,8 @@ class Kind(IntEnum):
 
 
 KINDS = frozenset(Kind)
+
+EXAMPLES = struct.Struct("<Q")
 
 # Flags
 EVALUATOR = 1  # in JOIN
@@ -48,6 +50,8 @@ class Frame(NamedTuple):
     step: int
     staleness: int
     """In WEIGHTS: what the gradient before met, in versions."""
+    gradients: int
+    """In PUSH: how many are in it. In WEIGHTS: how many have been applied in all."""
     scale: float
     """In PUSH: what the learner asks for. 0: it leaves the scale to the server's rule."""
     body: bytes
@@ -70,10 +74,11 @@ def pack(
     version: int = 0,
     step: int = 0,
     staleness: int = 0,
+    gradients: int = 0,
     scale: float = 0.0,
     body: bytes = b"",
 ) -> bytes:
-    numbers = (run, epoch, member, worker, sequence, base_version, version, step, staleness, scale)
+    numbers = (run, epoch, member, worker, sequence, base_version, version, step, staleness, gradients, scale)
     return HEADER.pack(MAGIC, kind, flags, len(body), *numbers) + body
 
 

@@ -173,6 +173,7 @@ class ClientSession:
         self._received = 0
         self._decoder = frames.Decoder()
         self._frames: list[Frame] = []
+        self.examples = 0
         self.socket = self._connect()
 
     def _connect(self) -> socket.socket:
@@ -203,6 +204,7 @@ class ClientSession:
         base_version: int = 0,
         step: int = 0,
         scale: float = 0.0,
+        gradients: int = 0,
         body: bytes = b"",
     ) -> None:
         a = self._assignment
@@ -218,6 +220,7 @@ class ClientSession:
             base_version=base_version,
             step=step,
             scale=scale,
+            gradients=gradients,
             body=body,
         )
         try:
@@ -263,7 +266,8 @@ class ClientSession:
         """Open the session: prove that we know the run and mean the same by every float; map our slot."""
         self.send(Kind.JOIN, flags=flags, body=manifest + self._assignment.run_key)
         welcome = self.expect(Kind.WELCOME)
-        slot = Slot.open(welcome.body.decode(), size)
+        (self.examples,) = frames.EXAMPLES.unpack_from(welcome.body)
+        slot = Slot.open(welcome.body[frames.EXAMPLES.size :].decode(), size)
         self.send(Kind.READY)
         return slot
 
@@ -290,8 +294,9 @@ class SharedMemorySession(ClientSession):
         self.served = self._slot.served
         self.constants = self._slot.constants
 
-    def push(self, report: Report, *, step: int, scale: float | None = None) -> None:
-        self.send(Kind.PUSH, base_version=self._version, step=step, scale=scale or 0.0, body=report.pack())
+    def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
+        version, asked = self._version, scale or 0.0
+        self.send(Kind.PUSH, base_version=version, step=step, scale=asked, gradients=gradients, body=report.pack())
 
     def answer(self) -> Answer:
         frame = self.expect(Kind.WEIGHTS)
@@ -299,7 +304,7 @@ class SharedMemorySession(ClientSession):
             raise frames.FrameError(f"weights of version {self._slot.version} came with the answer for {frame.version}")
         self._version = frame.version
         applied = not frame.flags & frames.NOT_APPLIED
-        return Answer(frame.version, frame.step, applied=applied, staleness=frame.staleness)
+        return Answer(frame.version, frame.step, applied, frame.gradients, frame.staleness)
 
     def leave(self) -> None:
         self.send(Kind.LEAVE)

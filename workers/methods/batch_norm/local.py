@@ -6,8 +6,10 @@ The server keeps the running average that evaluation uses, over what all trainer
 
 t counts the batches before this one: the first sets it, the early ones are averaged, later ones fade.
 
-Statistics are raw batch means and unbiased variances. A trainer's running buffers hold exactly these when torch's
-momentum is 1, so they cost no pass of their own.
+Statistics are raw batch means and unbiased variances, as in the paper. A trainer's running buffers hold exactly these
+when torch's momentum is 1, so they cost no pass of their own.
+
+We differ: the paper leaves open how the moving average is made, and knows one trainer.
 """
 
 from __future__ import annotations

@@ -3,37 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-Tiles = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Space:
-    """The server's weights as tiles, and how vectors beside them are cut alike."""
-
-    weights: Tiles
-    cut: Callable[[Tensor], Tiles]
-    decays: tuple[float, ...]
-    """Weight decay of each tile."""
-    scales: tuple[float, ...]
-    """Learning-rate scale of each tile."""
-    size: int
-    workers: int
-
-    def zeros(self) -> Tensor:
-        return torch.zeros(self.size)
-
-    def zeros_per_worker(self) -> Tensor:
-        return torch.zeros(self.workers, self.size)
-
-    def scratch(self) -> Tensor:
-        """Room for one tile."""
-        return torch.empty(max(w.numel() for w in self.weights))
+from workers.methods.space import Space
 
 
 class Compensation(ABC):

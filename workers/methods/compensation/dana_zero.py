@@ -3,8 +3,10 @@
     v_i = gamma v_i + g;   w -= eta v_i;   send  w - eta gamma sum_j v_j
 
 Each worker has a momentum of its own, and computes on an estimate of the weights after everybody's next step, as
-Nesterov's method does for one. Weight decay is added to g. The look-ahead is right for full steps only, which is why
-the spec refuses it with a rate rule, and eta in it is the scheduled rate at the moment of sending.
+Nesterov's method does for one. The look-ahead is right for full steps only, which is why the spec refuses it with a
+rate rule, and eta in it is the scheduled rate at the moment of sending. The sum is kept up to date rather than summed.
+
+Weight decay is added to g by the server, of the weights it holds rather than of those sent ahead.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workers.methods.compensation.base import MomentumOwner, Space
+from workers.methods.compensation.base import MomentumOwner
+from workers.methods.space import Space
 
 
 class DanaZero(MomentumOwner):

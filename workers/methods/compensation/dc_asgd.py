@@ -1,4 +1,4 @@
-"""Delay-compensated ASGD (Zheng et al., 2016, arXiv:1609.08326, DC-ASGD-c and DC-ASGD-a).
+"""Delay-compensated ASGD (Zheng et al., 2016, arXiv:1609.08326, eq. 10: DC-ASGD-c and DC-ASGD-a).
 
     g' = g + lam * g * g * (w - w_i)
 
@@ -8,7 +8,10 @@ of the Hessian.
     constant (c):  lam as given
     adaptive (a):  lam = lam0 / sqrt(ms + 1e-7);   ms = .95 ms + .05 g * g
 
-We differ: ms is kept for each worker, so that a slow one's gradients are held against its own; it starts at 0.
+ms starts at 0 and is kept for each worker, so that a slow one's gradients are held against its own. So does the
+updater of Microsoft's Multiverso that implements the paper, whose formula does not name a worker.
+
+We differ: weight decay and momentum, which the formula leaves out, come after it: g' holds no decay.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workers.methods.compensation.base import Compensation, Space
+from workers.methods.compensation.base import Compensation
+from workers.methods.space import Space
 
 MEMORY = 0.95
 FLOOR = 1e-7

@@ -1,14 +1,17 @@
-"""Gap-aware ASGD (Barkai et al., 2019, arXiv:1909.10802).
+"""Gap-aware ASGD (Barkai et al., 2019, arXiv:1909.10802), with a gap for each parameter.
 
     C  = eta_max (sqrt(RA) + 1e-8);  RA = .999 RA + .001 v * v, bias-corrected, v the momentum before this gradient
     g' = (g + decay w) / (1 + |w - w_i| / C);   v = gamma v + g';   w -= eta v
     Nesterov:  w -= eta (g' + gamma v)
 
-Every element is divided by how many steps' length it has drifted since w_i. Weight decay is divided alike. With
-gamma = 0 there is no momentum, and RA follows g + decay w. eta_max is the spec's learning rate.
+Every element is divided by how many steps' length it has drifted since w_i. Weight decay is divided alike. The
+constants, and v before this gradient, are those of its implementation in FTPipe (Eliad et al., 2021).
 
 An element that has not moved yet has C = eta_max 1e-8 only: the first gradient of each is divided by its gap almost
 wholly, where there is a gap.
+
+We differ from it: eta_max is the spec's learning rate from the start, not the largest so far, which is less during
+warm-up; and with gamma = 0, where there is no v, RA follows g + decay w instead of g.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import math
 import torch
 from torch import Tensor
 
-from workers.methods.compensation.base import MomentumOwner, Space
+from workers.methods.compensation.base import MomentumOwner
+from workers.methods.space import Space
 
 MEMORY = 0.999
 FLOOR = 1e-8

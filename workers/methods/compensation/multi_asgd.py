@@ -1,9 +1,10 @@
-"""Multi-ASGD: asynchronous SGD with a momentum for each worker (Hakimi et al., 2019, arXiv:1907.11612).
+"""Multi-ASGD: asynchronous SGD with a momentum for each worker (Hakimi et al., 2019, arXiv:1907.11612), which the paper
+compares DANA with.
 
     v_i = gamma v_i + g;   w -= eta (g + gamma v_i)
 
-The step is Nesterov's, over the worker's own gradients only: one worker's momentum does not push another's. Weight
-decay is added to g.
+The step is Nesterov's, as we read the paper, over the worker's own gradients: one's momentum does not push another's.
+Workers are sent w itself, where DANA-Zero sends them ahead. Weight decay is added to g.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workers.methods.compensation.base import MomentumOwner, Space
+from workers.methods.compensation.base import MomentumOwner
+from workers.methods.space import Space
 
 
 class MultiAsgd(MomentumOwner):

@@ -1,7 +1,9 @@
-"""Synchronous SGD with backup workers (Chen et al., 2016, arXiv:1604.00981, algorithms 3 and 4).
+"""Synchronous SGD with backup workers (Chen et al., 2016, arXiv:1604.00981).
 
-An update takes the first N - k gradients of its round; those that come after it, computed on the version before, are
-dropped as they come, and their workers join the round that is under way.
+    w -= eta * mean of the first N - k gradients of the round
+
+Those that come after it, computed on the version before, are dropped as they come, and their workers join the round
+that is under way.
 
 We differ: the paper counts N needed workers and b more; here N are all that live, k of them backups.
 """

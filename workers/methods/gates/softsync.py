@@ -1,4 +1,5 @@
-"""Softsync: an update for every c gradients, whoever sent them (Zhang et al., 2015, arXiv:1511.05950, n-softsync).
+"""Softsync: an update for every c gradients, whoever sent them (Zhang et al., 2015, arXiv:1511.05950, section 2.2,
+n-softsync).
 
     w -= eta * sum_i s_i g_i   over the c gradients that came first;  mean staleness -> N / c
 
@@ -9,8 +10,9 @@ Two protocols:
 - not waiting (Zhang): a worker is answered at once, with the weights there are, and its gradient waits without it. It
   then does not see its own update: skip = -1, but for the gradient that completes the update, where it is 0.
 
-While fewer than c workers live, all of them make an update, so that none waits for ever. We differ from the paper's
-n-softsync in naming c itself; its c is floor(N / n).
+While fewer than c workers live, all of them make an update, so that none waits for ever.
+
+We differ: the paper names n, and c is floor(N / n); here c itself is named.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Stale synchronous parallel (Ho et al., 2013, "More effective distributed ML via a stale synchronous parallel
-parameter server", section 2).
+parameter server").
 
 A worker's clock is the number of its gradients taken so far. Gradients are applied as they come, but a worker goes on
 only while
@@ -9,6 +9,9 @@ only while
 so that nobody works more than `bound` rounds ahead of the slowest; bound = 0 is a barrier after every round.
 
 A worker that joins starts at the least clock there is: it is nobody's fault that it was not there before.
+
+We differ: the paper's workers may read cached weights that are up to `bound` rounds old; here, whoever goes on reads
+the newest there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Synchronous SGD: an update waits for a gradient of every live worker (Chen et al., 2016, arXiv:1604.00981).
+"""Synchronous SGD: an update waits for a gradient of every live worker (Chen et al., 2016, arXiv:1604.00981; hardsync
+in Zhang et al., 2015, arXiv:1511.05950, section 2.2).
 
     w -= eta * mean_i g_i
 

@@ -4,8 +4,8 @@
 
 t is the server's version before the update. The rule is a schedule of its own, so the spec wants a constant one.
 
-We differ: the paper's stepsize is 1 / (L + kappa' sqrt(t + d)) with the smoothness L; eta = 1 / L and
-kappa = kappa' / L here. c gradients share an update; the paper has c = 1.
+We differ in names: the paper's stepsize is 1 / (L + b sqrt(t + d)) with the smoothness L; eta = 1 / L and kappa = b / L
+here. c gradients may share an update; the paper has c = 1.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     s_i = 1 / c
 
-c gradients are combined in an update; with c = 1 this is s = 1.
+c gradients are combined in an update; with c = 1 this is s = 1. It is the rate of Downpour SGD (Dean et al., 2012,
+"Large scale distributed deep networks", section 4.1), which the paper joins with Adagrad.
 """
 
 from __future__ import annotations

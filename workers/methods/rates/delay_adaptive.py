@@ -2,10 +2,10 @@
 
     s_i = N / (c * max(N, d_i))
 
-Up to N versions of delay take a full step; beyond that, N / d of one. N is the number of workers that live.
+Up to N versions of delay take a full step; beyond that, N / d of one. With c = 1 this is the rate of the authors' own
+experiments, lr N / max(N, d) for a tuned lr; their theory has a smoothness constant in lr's place.
 
-We differ: the paper's stepsize is min(1 / (4 L N), 1 / (4 L d)) up to constants, of a smoothness L that nobody knows;
-here eta, as tuned, stands for the first of the two, and c gradients share an update.
+We differ: c gradients may share an update, and N is the number of workers that live.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
     s_i = 1 / N
 
-With c gradients an update, the mean staleness is N / c, so that the paper's alpha_0 / (N / c) on a mean of c gradients
-is 1 / N for each. N is the number of workers that live. It does not look at a gradient's own delay.
+Where c gradients make an update and nobody waits, the mean staleness is N / c, so that the paper's alpha_0 / (N / c)
+on a mean of c gradients is 1 / N for each. It does not look at a gradient's own delay.
+
+We differ: the mean staleness is the N / c that it comes to, not a measured one, and N is the number of workers that
+live.
 """
 
 from __future__ import annotations

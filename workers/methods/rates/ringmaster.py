@@ -1,10 +1,11 @@
-"""Ringmaster ASGD (Maranjyan et al., 2025, arXiv:2501.16168, algorithm "Ringmaster ASGD without calculation stops").
+"""Ringmaster ASGD (Maranjyan et al., 2025, arXiv:2501.16168), in the variant where workers finish what they began.
 
     a gradient of delay d >= R is dropped as it comes, and its worker goes on from the newest weights
     others: s_i = 1 / c
 
-A dropped gradient makes no version. Among equally fast workers nothing is dropped where R >= 2 N. The paper's other
-variant, which stops a worker in mid-gradient, is not offered.
+A dropped gradient makes no version. Among equally fast workers nothing is dropped where R >= 2 N.
+
+We differ: the paper also has a variant that stops a worker in mid-gradient, which is not offered; and it has c = 1.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Staleness-dependent learning rate (Zhang et al., 2015, arXiv:1511.05950, section 3.2, eq. 6).
+"""Staleness-dependent learning rate (Zhang et al., 2015, arXiv:1511.05950, section 2.4).
 
     s_i = 1 / (c * max(1, d_i))
 
-A gradient d versions late takes a d-th of a step; fresh ones (d = 0) and those one version late a full one.
-c gradients are combined in an update. We differ: the paper modulates per n-softsync update with all gradients
-of one learning rate; we scale each gradient of an update by its own d.
+A gradient d versions late takes a d-th of a step, each of the c gradients of an update by its own d. The paper's rate
+is alpha_0 / d, which says nothing of d = 0: fresh gradients take a full step here.
 """
 
 from __future__ import annotations

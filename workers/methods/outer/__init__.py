@@ -1,0 +1,1 @@
+"""Outer optimizers: what the server does with what trainers bring home from several steps of their own."""

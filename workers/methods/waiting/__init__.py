@@ -1,0 +1,1 @@
+"""What a trainer does between its push and the server's answer."""
