@@ -51,7 +51,7 @@ RULES = [
         but=NODE_SIDE,
     ),
     Rule("workers/methods/**/*.py", allowed=PURE),
-    Rule("workers/spec.py", banned=("torch",)),
+    Rule("workers/spec/**/*.py", banned=("torch",)),
     Rule("workers/spec_errors.py", banned=("torch",)),
     Rule("workers/catalog.py", banned=("torch",)),
     Rule("workers/events.py", banned=("torch",)),

@@ -23,7 +23,7 @@ MLP: dict[str, Any] = {
     "schedule": {"kind": "step", "warmup_passes": 1.0},
     "budget": {"passes": 3},
 }
-CANDIDATE = {"waiting": {"kind": "candidate"}}
+CANDIDATE: dict[str, Any] = {"waiting": {"kind": "candidate"}}
 
 
 def simulated(latency: float = 0.0, compute: float = 1.0, **changes: Any) -> Simulation:
@@ -70,7 +70,7 @@ class Pushes:
 
 @pytest.mark.parametrize("latency", [0.0, 1.0, 5.0])
 def test_one_candidate_equals_one_trainer_that_is_answered_at_once(latency: float) -> None:
-    warmed = {"schedule": {"kind": "constant", "warmup_passes": 1.0}, "workers": 1}
+    warmed: dict[str, Any] = {"schedule": {"kind": "constant", "warmup_passes": 1.0}, "workers": 1}
     candidate = simulated(latency, **CANDIDATE | warmed)
     found = weights(candidate)
     # The last push may bring gradients beyond the budget: the plain run makes as many.

@@ -123,3 +123,11 @@ def test_dropped_gradients_are_counted(tmp_path: Path) -> None:
     counts = [y for _, _, y in series(batch, events.DROPPED)[-1]]
     assert counts == sorted(counts)
     assert counts[-1] > 100
+
+
+def test_trainers_that_step_by_themselves_tell_of_it(tmp_path: Path) -> None:
+    latency = {"push_seconds": 1.0, "pull_seconds": 1.0}
+    batch = report(tmp_path, 4, 60, latency, waiting={"kind": "candidate"})
+    for key in (events.CANDIDATES, events.UNACKNOWLEDGED, events.DRIFT, events.LEARNING_RATE):
+        assert set(series(batch, key)) == {0, 1, 2, 3}
+    assert series(batch, events.CANDIDATES)[0][-1][2] >= 1  # two seconds of latency are two periods of one

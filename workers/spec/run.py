@@ -1,0 +1,155 @@
+"""The whole of a run, and how the parts fit together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from workers import catalog
+from workers.spec.asynchrony import AsyncGate, Backup, Compensation, ConstantRate, Gate, NoCompensation, Rate, Softsync
+from workers.spec.base import VERSION, Part, Positive, Tag
+from workers.spec.course import Budget, Checkpoints, Delay, Evaluation, Fresh, FromCheckpoint, Workers
+from workers.spec.execution import Crash, Live, Simulate, Straggler
+from workers.spec.optimization import AdamW, Constant, Cosine, Sgd, Step
+from workers.spec.problem import Problem
+from workers.spec.trainers import Blocking, Candidate, LocalBatchNorm, NoOuter, Outer, ServerBatchNorm, SingleDevice
+from workers.spec_errors import SpecError, explain
+
+
+class RunSpec(Part):
+    """Everything a run is. Defaults are what a newcomer should want."""
+
+    version: int = VERSION
+    name: str = Field(min_length=1, max_length=120)
+    notes: str = Field(default="", max_length=10_000)
+    tags: list[Tag] = Field(default=[], max_length=20)
+    problem: Problem
+    optimizer: Annotated[Sgd | AdamW, Field(discriminator="kind")]
+    schedule: Annotated[Constant | Cosine | Step, Field(discriminator="kind")] = Constant()
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    accumulation: int = Field(default=1, ge=1, le=1024)
+    """Batches whose mean gradient makes one push."""
+    clip_norm: Positive | None = None
+    """Largest norm of a pushed gradient; longer ones are shortened to it by their trainer."""
+    data_loader_workers: int = Field(default=0, ge=0, le=32)
+    workers: Workers
+    gate: Gate = AsyncGate()
+    rate: Rate = ConstantRate()
+    compensation: Compensation = NoCompensation()
+    batch_norm: Annotated[LocalBatchNorm | ServerBatchNorm, Field(discriminator="kind")] = LocalBatchNorm()
+    layout: SingleDevice = SingleDevice()
+    waiting: Annotated[Blocking | Candidate, Field(discriminator="kind")] = Blocking()
+    outer: Outer = NoOuter()
+    budget: Budget
+    evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
+    delays: list[Delay] = Field(default=[], max_length=64)
+    execution: Annotated[Live | Simulate, Field(discriminator="kind")] = Live()
+    start: Annotated[Fresh | FromCheckpoint, Field(discriminator="kind")] = Fresh()
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    priority: int = Field(default=0, ge=-100, le=100)
+    device: Literal["cpu"] = "cpu"
+    restarts: int = Field(default=5, ge=0, le=1000)
+    """How often a lost server or trainer is replaced before the run fails."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _a_plain_number_is_min_and_max(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"min": value, "max": value}
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        for combination in catalog.COMBINATIONS:
+            if refusal := combination.refusal(self):
+                raise ValueError(refusal)
+        if isinstance(self.gate, Softsync) and self.gate.c > self.workers.max:
+            raise ValueError(f"gate.c must be at most workers.max ({self.workers.max}), got {self.gate.c}")
+        if isinstance(self.waiting, Candidate) and (self.waiting.k or 1) > self.workers.max:
+            raise ValueError(f"waiting.k must be at most workers.max ({self.workers.max}), got {self.waiting.k}")
+        if isinstance(self.gate, Backup) and self.gate.extra >= self.workers.max:
+            raise ValueError(f"gate.extra must be below workers.max ({self.workers.max}), got {self.gate.extra}")
+        decays = self.schedule.kind != "constant"
+        if decays and self.budget.passes is None and self.budget.updates is None:
+            raise ValueError(
+                f"schedule.kind {self.schedule.kind} needs budget.passes or budget.updates: the rate follows it"
+            )
+        for index, delay in enumerate(self.delays):
+            outside = [w for w in delay.workers or [] if w >= self.workers.max]
+            if outside:
+                raise ValueError(
+                    f"delays.{index}.workers names {outside}, but trainers are 0 to {self.workers.max - 1}"
+                )
+        if isinstance(self.execution, Simulate):
+            self._trainers_of_the_simulation_exist(self.execution)
+        target = self.budget.target
+        known = catalog.metrics_of(self.problem.kind)
+        if target and known and target.metric not in known:
+            raise ValueError(f"budget.target.metric must be one of {', '.join(known)}, got {target.metric!r}")
+        return self
+
+    def _trainers_of_the_simulation_exist(self, execution: Simulate) -> None:
+        named = [(f"slow.{i}", s.worker) for i, s in enumerate(execution.slow) if isinstance(s, Straggler)]
+        named += [(f"faults.{i}", f.worker) for i, f in enumerate(execution.faults) if isinstance(f, Crash)]
+        for field, worker in named:
+            if worker >= self.workers.max:
+                raise ValueError(f"execution.{field}.worker is {worker}, but trainers are 0 to {self.workers.max - 1}")
+
+    @property
+    def displaces(self) -> bool:
+        """Whether trainers step by themselves and push where that led, instead of gradients."""
+        return self.waiting.kind != "blocking" or self.outer.kind != "none"
+
+    @property
+    def outer_steps(self) -> int:
+        """Local steps in a push, where there are outer ones."""
+        return 1 if isinstance(self.outer, NoOuter) else self.outer.steps
+
+    @property
+    def slots(self) -> int:
+        """Slots a full gang takes: its trainers and one server. A simulation of any size takes one."""
+        return 1 if isinstance(self.execution, Simulate) else self.workers.max + 1
+
+    @property
+    def least_slots(self) -> int:
+        return 1 if isinstance(self.execution, Simulate) else self.workers.min + 1
+
+    def canonical(self) -> str:
+        """The one text of this spec: every default written out, keys sorted, no spaces."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, data: object) -> RunSpec:
+        """Check a spec that came as data. Raises SpecError, which names each field and what it may be."""
+        if not isinstance(data, Mapping):
+            raise SpecError.one("", f"a spec is a mapping of fields, got {type(data).__name__}")
+        version = data.get("version", VERSION)
+        if isinstance(version, int) and version > VERSION:
+            raise SpecError.one(
+                "version", f"{version} is newer than this TrainHub understands ({VERSION}); upgrade TrainHub"
+            )
+        if version != VERSION:
+            raise SpecError.one("version", f"must be {VERSION}, got {version!r}")
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise SpecError(explain(error, data)) from None
+
+    @classmethod
+    def parse_yaml(cls, text: str) -> RunSpec:
+        """Check a spec that came as YAML (JSON is YAML too). Raises SpecError."""
+        if len(text) > 256 * 1024:
+            raise SpecError.one("", "a spec may have 256 KiB at most")
+        try:
+            data = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "unreadable"
+            raise SpecError.one("", f"this is not YAML: {problem}{where}") from None
+        return cls.parse(data)
