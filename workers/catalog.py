@@ -249,6 +249,18 @@ WAITINGS = _by_kind(
 )
 
 
+AVERAGINGS = _by_kind(
+    Entry(
+        "recent",
+        "Mean of recent weights",
+        "workers.methods.averaging.recent:RecentMean",
+        "Shamir & Zhang 2013, arXiv:1212.1824",
+        "literature",
+        page="default",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Room:
     """Choices of one kind, and the page of docs/methods that tells of them."""
@@ -267,6 +279,7 @@ ROOMS = (
     Room("Compensations: correcting late gradients", COMPENSATIONS, "compensations"),
     Room("Batch norm", BATCH_NORMS, "local-batch-norm"),
     Room("Waiting: what a trainer does until it is answered", WAITINGS, "candidate"),
+    Room("Averaging: which weights are evaluated and exported", AVERAGINGS, "default"),
     Room("Outer optimizers: several local steps in a push", OUTERS, "outer"),
 )
 
@@ -302,6 +315,8 @@ def _text(value: object) -> str:
 
 
 MOMENTUM_OWNERS = ("gap-aware", "multi-asgd", "dana-zero")
+OWN_OPTIMIZERS = ("sgd", "adamw")
+"""Those that trainers can step by themselves."""
 ONE_BY_ONE = ("async", "ssp")
 """Gates where each gradient is an update of its own."""
 
@@ -318,6 +333,8 @@ COMBINATIONS = (
         for field, kinds in (("waiting.kind", tuple(WAITINGS)), ("outer.kind", tuple(OUTERS)))
         for needs, plain in (("rate.kind", "constant"), ("compensation.kind", "none"))
     ),
+    Combination("waiting.kind", tuple(WAITINGS), "optimizer.kind", OWN_OPTIMIZERS, "steps in the trainers"),
+    Combination("outer.kind", tuple(OUTERS), "optimizer.kind", OWN_OPTIMIZERS, "steps in the trainers"),
     Combination("waiting.kind", tuple(WAITINGS), "gate.kind", ("async",), "has waiting.k to say who makes an update"),
     Combination("waiting.kind", tuple(WAITINGS), "outer.kind", ("none",), "pushes at the end of every period"),
     Combination("outer.kind", ("local-sgd", "diloco"), "gate.kind", ("sync",), "takes the mean over all trainers"),

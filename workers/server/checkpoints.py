@@ -36,7 +36,7 @@ class Snapshot:
 
     def take(self) -> None:
         core = self._run.core
-        self.weights.copy_(core.weights)
+        self.weights.copy_(core.exported)
         self.buffers.copy_(core.buffers)
         for name, tensor in core.vectors().items():
             self._state[name].copy_(tensor)
@@ -159,6 +159,8 @@ def _load_model(run: Run, tensors: Mapping[str, Tensor]) -> None:
         if target.shape != tensors[name].shape:
             raise _misfit(f"{name} is {list(tensors[name].shape)} there, {list(target.shape)} here")
         target.copy_(tensors[name])
+    if core.exported is not core.weights:
+        core.exported.copy_(core.weights)  # what a checkpoint calls the model is what was exported
 
 
 def _load_optimizer(run: Run, tensors: Mapping[str, Tensor]) -> None:
@@ -184,6 +186,8 @@ def _load_clocks(run: Run, meta: Meta) -> None:
     clocks.steps[: len(meta.steps)] = meta.steps[: len(clocks.steps)]
     clocks.applied[: len(meta.applied)] = meta.applied[: len(clocks.applied)]
     run.core.rules.optimizer.steps = meta.optimizer_steps
+    if run.core.rules.averaging is not None:
+        run.core.rules.averaging.updates = meta.version
 
 
 def _misfit(why: str) -> Failure:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workers.methods.averaging.recent import RecentMean
 from workers.methods.batch_norm.base import BatchNorm
 from workers.methods.compensation.base import Compensation
 from workers.methods.gates.base import Gate
@@ -35,6 +36,8 @@ class Rules:
     schedule: Callable[[int], float]
     """Learning rate eta by gradients applied so far."""
     compensation: Compensation | None = None
+    averaging: RecentMean | None = None
+    """None: the last weights are evaluated and exported."""
     most_gradients: int = 1
     """Gradients that one push may bring: more than 1 where trainers push displacements of several steps."""
 
@@ -156,10 +159,17 @@ class ParameterServer:
         self._scratch = torch.empty(tiling.largest)
         if rules.compensation is not None:
             rules.compensation.prepare(tiling.space(weights, workers))
+        if rules.averaging is not None:
+            rules.averaging.prepare(tiling.space(weights, workers), weights)
 
     @property
     def version(self) -> int:
         return self.clocks.version
+
+    @property
+    def exported(self) -> Tensor:
+        """The weights that are evaluated, and that checkpoints hold as the model's."""
+        return self.weights if self.rules.averaging is None else self.rules.averaging.average
 
     @property
     def live(self) -> int:
@@ -169,9 +179,13 @@ class ParameterServer:
         """What optimizer and compensation keep, by name, to save or to load in place."""
         compensation = self.rules.compensation
         own = {} if compensation is None else compensation.state()
-        return {f"optimizer/{n}": t for n, t in self.rules.optimizer.state().items()} | {
-            f"compensation/{n}": t for n, t in own.items()
-        }
+        # What is exported then is the mean; the run goes on from the last weights.
+        last = {} if self.rules.averaging is None else {"averaging/last_weights": self.weights}
+        return (
+            last
+            | {f"optimizer/{n}": t for n, t in self.rules.optimizer.state().items()}
+            | {f"compensation/{n}": t for n, t in own.items()}
+        )
 
     # ------------------------------------------------------------ workers
 
@@ -299,6 +313,8 @@ class ParameterServer:
         clocks.gradients += gradients
         clocks.steps[worker] += gradients
         clocks.applied[worker] += gradients
+        if rules.averaging is not None:
+            rules.averaging.update(gradients, len(rules.gate.live))
         if scale == 0.0 or (compensation is not None and compensation.looks_ahead):
             self.send(place)
         elif place.is_served:
@@ -327,6 +343,8 @@ class ParameterServer:
             clocks.applied[push.worker] += push.gradients
             applied.append(Applied(push.worker, version, late, scale, eta * scale, version, push.step, push.gradients))
         clocks.version = version + 1
+        if rules.averaging is not None:
+            rules.averaging.update(sum(a.gradients for a in applied), self.live)
         if total == 0.0 or (rules.compensation is not None and rules.compensation.looks_ahead):
             self.send(last)
         elif last.is_served:

@@ -55,7 +55,7 @@ class Evaluations:
             return False
         assert session.slot is not None
         core = self._run.core
-        session.slot.weights.copy_(core.weights)
+        session.slot.weights.copy_(core.exported)
         session.slot.buffers.copy_(core.buffers[: self._run.layout.buffer_size])
         session.slot.version = core.version
         try:

@@ -1,4 +1,4 @@
-"""SGD and AdamW as torch.optim defines them, over one flat vector, tile by tile.
+"""SGD and AdamW as torch.optim defines them, over one flat vector, tile by tile; `muon` has the third.
 
 A tile is so small that it stays in cache between the operations of its step, so that memory is read and
 written once however many operations a rule has; the last one copies the new weights to where the trainer reads them.
@@ -39,6 +39,11 @@ class Tiling:
         self.scales = tuple(g.learning_rate_scale for _, _, g in self._ranges)
         self.decays = tuple(g.weight_decay for _, _, g in self._ranges)
         self.largest = max(stop - start for start, stop, _ in self._ranges)
+
+    def terms(self, offset: int) -> tuple[float, float]:
+        """Learning-rate scale and weight decay of the value at `offset`."""
+        index = next(i for i, (start, stop, _) in enumerate(self._ranges) if start <= offset < stop)
+        return self.scales[index], self.decays[index]
 
     def without_decay(self) -> Tiling:
         """The same tiles, for an optimizer whose weight decay is added by somebody else."""

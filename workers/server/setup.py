@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from workers import catalog
 from workers.assignment import Cause
 from workers.failures import user_code
 from workers.layout import Layout
+from workers.methods.averaging.recent import RecentMean
 from workers.methods.batch_norm.base import BatchNorm
 from workers.methods.compensation.base import Compensation, MomentumOwner
 from workers.methods.gates.softsync import Softsync
@@ -23,10 +24,10 @@ from workers.methods.rates.mean_staleness import MeanStaleness
 from workers.methods.rates.window import Window, WindowRate
 from workers.problems import registry
 from workers.problems.base import Problem
-from workers.server import optimizers, schedule
+from workers.server import muon, optimizers, schedule
 from workers.server.budget import Budget
 from workers.server.core import ParameterServer, Rules
-from workers.spec import Candidate, NoOuter, Part, RunSpec, Sgd
+from workers.spec import Candidate, Muon, NoOuter, Part, RunSpec, Sgd
 from workers.spec_errors import SpecError
 
 MOST_UNANSWERED = 1_000_000
@@ -113,14 +114,25 @@ def _core(
     # Who owns the momentum adds the weight decay too: to what the momentum is made of.
     steps = tiling.without_decay() if isinstance(compensation, MomentumOwner) else tiling
     rules = Rules(
-        optimizer=optimizers.build(spec.optimizer, steps, weights),
+        optimizer=_optimizer(spec, steps, weights, layout),
         rate=build_rule(catalog.RATES, spec.rate, spec),
         gate=build_rule(catalog.GATES, spec.gate),
         batch_norm=batch_norm,
         schedule=build_schedule(spec, examples),
         compensation=compensation,
+        averaging=_averaging(spec),
     )
     return ParameterServer(weights, buffers, tiling, rules, workers=spec.workers.max)
+
+
+def _optimizer(spec: RunSpec, tiling: optimizers.Tiling, weights: Tensor, layout: Layout) -> optimizers.Optimizer:
+    if isinstance(spec.optimizer, Muon):
+        return muon.Muon(spec.optimizer, tiling, weights, layout.segments)
+    return optimizers.build(spec.optimizer, tiling, weights)
+
+
+def _averaging(spec: RunSpec) -> RecentMean | None:
+    return None if spec.averaging.kind == "none" else build_rule(catalog.AVERAGINGS, spec.averaging)
 
 
 def build_schedule(spec: RunSpec, examples: int) -> Callable[[int], float]:
@@ -144,11 +156,13 @@ def _displaced(spec: RunSpec, tiling: optimizers.Tiling, weights: Tensor, batch_
     if outer is not None:
         outer.prepare(tiling.space(weights, spec.workers.max))
         gate = build_rule(catalog.GATES, spec.gate)
-        return Rules(outer, Constant(), gate, batch_norm, schedule=_full_step, most_gradients=spec.outer_steps)
+        rules = Rules(outer, Constant(), gate, batch_norm, _full_step, most_gradients=spec.outer_steps)
+        return replace(rules, averaging=_averaging(spec))
     assert isinstance(spec.waiting, Candidate)
     gate = Softsync(c=spec.waiting.k or spec.workers.max, waiting=True)
     adds = optimizers.Sgd(Sgd(kind="sgd", learning_rate=1.0), tiling, weights)
-    return Rules(adds, MeanStaleness(), gate, batch_norm, schedule=_full_step, most_gradients=MOST_UNANSWERED)
+    rules = Rules(adds, MeanStaleness(), gate, batch_norm, _full_step, most_gradients=MOST_UNANSWERED)
+    return replace(rules, averaging=_averaging(spec))
 
 
 def _full_step(gradients: int) -> float:

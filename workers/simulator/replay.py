@@ -137,7 +137,7 @@ class Player:
         if self._again.hash != self._log.hash:
             raise Failure(Cause.ENGINE, "the replay dealt with the gradients in another way than the run")
         core = self._core
-        tensors = model_tensors(self._run, core.weights, core.buffers, core.clocks.statistics)
+        tensors = model_tensors(self._run, core.exported, core.buffers, core.clocks.statistics)
         return Replayed(tensors, core.version, core.clocks.gradients, self._again.hash)
 
     def _play(self, record: Record) -> None:

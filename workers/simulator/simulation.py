@@ -415,7 +415,7 @@ class Simulation:
         """Evaluates the server's own vectors: the model's parameters are views of them."""
         problem, spec = self.run_parts.problem, self.spec
         model = setup.build_model(problem, spec.seed)
-        self.run_parts.layout.bind(model, self.core.weights, self.core.buffers)
+        self.run_parts.layout.bind(model, self.core.exported, self.core.buffers)
         with user_code("dataset('test')", Cause.DATA):
             dataset = problem.dataset("test")
         return lambda: evaluate(problem, model, dataset, spec.evaluation.batch_size, spec.device)

@@ -59,7 +59,7 @@ from workers.spec.execution import (
     Straggler,
     TraceTimes,
 )
-from workers.spec.optimization import AdamW, Constant, Cosine, Optimizer, ParameterGroup, Schedule, Sgd, Step
+from workers.spec.optimization import AdamW, Constant, Cosine, Muon, Optimizer, ParameterGroup, Schedule, Sgd, Step
 from workers.spec.problem import Digits, DigitsCnn, DigitsMlp, Installed, Ledger, Problem, PythonTarget
 from workers.spec.run import RunSpec
 from workers.spec.trainers import (
@@ -70,9 +70,11 @@ from workers.spec.trainers import (
     Easgd,
     LocalBatchNorm,
     LocalSgd,
+    NoAveraging,
     NoOuter,
     Outer,
     OuterPart,
+    RecentMean,
     ServerBatchNorm,
     SingleDevice,
 )
@@ -128,6 +130,8 @@ __all__ = [
     "Machines",
     "MeanStaleness",
     "MultiAsgd",
+    "Muon",
+    "NoAveraging",
     "NoCompensation",
     "NoOuter",
     "NotNegative",
@@ -141,6 +145,7 @@ __all__ = [
     "PythonTarget",
     "RandomCrashes",
     "Rate",
+    "RecentMean",
     "Ringmaster",
     "RunSpec",
     "Schedule",

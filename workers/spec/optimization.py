@@ -43,6 +43,14 @@ class AdamW(Optimizer):
     eps: Positive = 1e-8
 
 
+class Muon(Optimizer):
+    """Momentum whose matrices are made orthogonal: all steps are of one length, however late a gradient comes."""
+
+    kind: Literal["muon"]
+    momentum: Fraction = 0.8
+    nesterov: bool = True
+
+
 class Schedule(Part):
     """The learning rate over time. Its clock is the number of gradients applied."""
 

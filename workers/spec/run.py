@@ -14,9 +14,19 @@ from workers.spec.asynchrony import AsyncGate, Backup, Compensation, ConstantRat
 from workers.spec.base import VERSION, Part, Positive, Tag
 from workers.spec.course import Budget, Checkpoints, Delay, Evaluation, Fresh, FromCheckpoint, Workers
 from workers.spec.execution import Crash, Live, Simulate, Straggler
-from workers.spec.optimization import AdamW, Constant, Cosine, Sgd, Step
+from workers.spec.optimization import AdamW, Constant, Cosine, Muon, Sgd, Step
 from workers.spec.problem import Problem
-from workers.spec.trainers import Blocking, Candidate, LocalBatchNorm, NoOuter, Outer, ServerBatchNorm, SingleDevice
+from workers.spec.trainers import (
+    Blocking,
+    Candidate,
+    LocalBatchNorm,
+    NoAveraging,
+    NoOuter,
+    Outer,
+    RecentMean,
+    ServerBatchNorm,
+    SingleDevice,
+)
 from workers.spec_errors import SpecError, explain
 
 
@@ -28,7 +38,7 @@ class RunSpec(Part):
     notes: str = Field(default="", max_length=10_000)
     tags: list[Tag] = Field(default=[], max_length=20)
     problem: Problem
-    optimizer: Annotated[Sgd | AdamW, Field(discriminator="kind")]
+    optimizer: Annotated[Sgd | AdamW | Muon, Field(discriminator="kind")]
     schedule: Annotated[Constant | Cosine | Step, Field(discriminator="kind")] = Constant()
     batch_size: int = Field(default=32, ge=1, le=65536)
     accumulation: int = Field(default=1, ge=1, le=1024)
@@ -41,6 +51,7 @@ class RunSpec(Part):
     rate: Rate = ConstantRate()
     compensation: Compensation = NoCompensation()
     batch_norm: Annotated[LocalBatchNorm | ServerBatchNorm, Field(discriminator="kind")] = LocalBatchNorm()
+    averaging: Annotated[NoAveraging | RecentMean, Field(discriminator="kind")] = NoAveraging()
     layout: SingleDevice = SingleDevice()
     waiting: Annotated[Blocking | Candidate, Field(discriminator="kind")] = Blocking()
     outer: Outer = NoOuter()

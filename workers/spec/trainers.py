@@ -27,6 +27,20 @@ class ServerBatchNorm(Part):
     """Images that the server's statistics count for beside a batch, at most. 0: trainers use their batch alone."""
 
 
+class NoAveraging(Part):
+    """The last weights are evaluated and exported."""
+
+    kind: Literal["none"] = "none"
+
+
+class RecentMean(Part):
+    """A mean of recent weights is evaluated and exported; trainers go on from the last ones."""
+
+    kind: Literal["recent"]
+    rounds: Positive = 4.0
+    """How far back it reaches: in rounds, which are as many gradients as there are trainers."""
+
+
 class SingleDevice(Part):
     kind: Literal["single"] = "single"
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workers import spec
 from workers.layout import Group
+from workers.spec_errors import SpecError
 
 
 class OwnOptimizer(Protocol):
@@ -99,6 +100,12 @@ class OwnAdamW(Base):
         return self._step
 
 
-def build(part: spec.Sgd | spec.AdamW, groups: Sequence[Group], like: Tensor) -> OwnOptimizer:
+def build(part: spec.Sgd | spec.AdamW | spec.Muon, groups: Sequence[Group], like: Tensor) -> OwnOptimizer:
     """Make the optimizer of a trainer; `like` is a vector as long as its weights."""
-    return OwnSgd(part, groups, like) if isinstance(part, spec.Sgd) else OwnAdamW(part, groups, like)
+    match part:
+        case spec.Sgd():
+            return OwnSgd(part, groups, like)
+        case spec.AdamW():
+            return OwnAdamW(part, groups, like)
+        case spec.Muon():
+            raise SpecError.one("optimizer.kind", "muon steps at the server; trainers that step take sgd or adamw")

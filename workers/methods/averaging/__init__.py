@@ -1,0 +1,1 @@
+"""Which weights a run evaluates and exports: the last ones, or a mean of the latest."""
