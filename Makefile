@@ -42,7 +42,7 @@ bench: setup
 
 setup: $(STAMP)
 
-$(STAMP): requirements.txt
+$(STAMP): requirements.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "TrainHub needs Python 3.11 or newer, and none was found as python3, python3.11 … python3.14."; \
 		echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3 …"; \
@@ -53,6 +53,7 @@ $(STAMP): requirements.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	@echo "Installing what requirements.txt names into $(VENV); the first time takes a minute or two."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # The tests drive a real browser.

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from trainhub.actions import telemetry
+from trainhub.actions import runs, telemetry
 from trainhub.models import (
     Artifact,
     ArtifactKind,
@@ -46,6 +46,11 @@ from workers.assignment import Role as MemberRole
 from workers.spec import RunSpec
 
 LAYERS = ("bn1", "bn2")
+
+
+class Cell(NamedTuple):
+    spec: RunSpec
+    labels: dict[str, Any]
 
 
 def person(name: str, **more: Any) -> User:
@@ -82,6 +87,20 @@ def run(*, owner: User, within: Project, state: str = RunState.QUEUED, **changes
     now = timezone.now()
     values = {"number": 1, "name": given["name"], "spec": given, "state": state, "queued_at": now}
     return Run.objects.create(experiment=experiment, **(values | changes))
+
+
+def study(*, owner: User, within: Project, labels: list[dict[str, Any]], **changes: Any) -> list[Run]:
+    """An experiment with a queued run for each of these labels."""
+    cells = [Cell(RunSpec.parse(spec(delays=[]) | changes), each) for each in labels]
+    made = runs.submit_many(project=within, owner=owner, name="rates and gates", cells=cells)
+    return list(made.runs.order_by("number"))
+
+
+def ended(run: Run, accuracy: float) -> None:
+    """Complete a run with this accuracy."""
+    run.state, run.fraction, run.ended_at = RunState.COMPLETED, 1.0, timezone.now()
+    run.save()
+    evaluated(run, 7, accuracy=accuracy, loss=0.1)
 
 
 def gang(run: Run, *, trainers: int = 4, number: int = 1, restored: int | None = None) -> list[Member]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 
-from trainhub.models import Membership, Role, Run
+from trainhub.models import Experiment, Membership, Role, Run
 
 Visitor = AbstractBaseUser | AnonymousUser
 
@@ -25,6 +26,17 @@ def visible_runs(user: Visitor) -> QuerySet[Run]:
         return runs
     shared = Membership.objects.filter(user=user).values("project")
     return runs.filter(Q(experiment__owner=user) | Q(experiment__project__in=shared))
+
+
+def experiment_to_see(user: Visitor, experiment_id: int) -> Experiment:
+    """Raises Http404 for whoever may not see its runs."""
+    experiments = Experiment.objects.select_related("project", "owner")
+    if not isinstance(user, User) or not user.is_active:
+        raise Http404
+    if not user.is_superuser:
+        shared = Membership.objects.filter(user=user).values("project")
+        experiments = experiments.filter(Q(owner=user) | Q(project__in=shared))
+    return get_object_or_404(experiments, pk=experiment_id)
 
 
 def run_to_see(user: Visitor, run_id: int) -> Run:

@@ -43,13 +43,15 @@ class MeanDelay:
 def mean_delay(spec: dict[str, Any], placed: int = 0) -> MeanDelay:
     """`placed` trainers take part where the specification leaves open how many; 0: it is not known yet."""
     trainers = _trainers(spec, placed)
-    claimed = not drops(spec) and _kind(spec, "waiting") != "candidate"
+    claimed = not drops(spec) and _kind(spec, "waiting") != "candidate" and not _crashes(spec)
     return MeanDelay(trainers, group_size(spec, trainers), claimed)
 
 
 def group_size(spec: dict[str, Any], trainers: int) -> int:
     """Gradients that make one update: c."""
-    gate = spec.get("gate") or {}
+    gate, waiting = spec.get("gate") or {}, spec.get("waiting") or {}
+    if waiting.get("kind") == "candidate":
+        return max(1, min(trainers, int(waiting.get("k") or trainers)))
     sizes = {
         "sync": trainers,
         "softsync": int(gate.get("c", 1)),
@@ -61,6 +63,11 @@ def group_size(spec: dict[str, Any], trainers: int) -> int:
 def drops(spec: dict[str, Any]) -> bool:
     """Whether its gate or its rate rule drops gradients that come late."""
     return any(_kind(spec, room) == kind for room, kind in DROPPING)
+
+
+def _crashes(spec: dict[str, Any]) -> bool:
+    """Whether simulated trainers are lost on purpose, and what they were at with them."""
+    return bool((spec.get("execution") or {}).get("faults"))
 
 
 def series(run: Run) -> set[str]:
@@ -79,6 +86,8 @@ def _promised(spec: dict[str, Any]) -> set[str]:
         events.SCALE_SUM: group_size(spec, _trainers(spec, 0)) > 1,
         events.CONTEXT: _kind(spec, "rate") == "window",
         events.DROPPED: drops(spec),
+        events.CANDIDATES: _kind(spec, "waiting") == "candidate",
+        events.DRIFT: _steps_by_themselves(spec),
     }
     return {key for key, expected in conditions.items() if expected}
 
@@ -86,6 +95,10 @@ def _promised(spec: dict[str, Any]) -> set[str]:
 def scales_differ(spec: dict[str, Any]) -> bool:
     """Whether its rate rule gives gradients scales of their own, that say more than the learning rate does."""
     return _kind(spec, "rate") not in {"", "constant"}
+
+
+def _steps_by_themselves(spec: dict[str, Any]) -> bool:
+    return _kind(spec, "waiting") == "candidate" or _kind(spec, "outer") not in {"", "none"}
 
 
 def _pattern(key: str) -> str:

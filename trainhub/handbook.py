@@ -12,17 +12,19 @@ from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
 FOLDER = Path(settings.BASE_DIR) / "docs" / "methods"
+SPECS = Path(settings.BASE_DIR) / "examples" / "methods"
 SLUG = re.compile(r"[a-z0-9-]+\Z")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One method's page. `summary` is its first paragraph."""
+    """One method's page. `summary` is its first paragraph; `spec` a run that shows the method, as YAML."""
 
     slug: str
     title: str
     summary: str
     html: SafeString
+    spec: str
 
 
 def pages() -> list[Page]:
@@ -39,7 +41,8 @@ def page(slug: str) -> Page | None:
     text = file.read_text()
     heading, _, body = text.partition("\n")
     paragraphs = [p.strip() for p in body.split("\n\n") if p.strip()]
-    return Page(slug, heading.lstrip("# ").strip(), _plain(paragraphs[0]) if paragraphs else "", _render(body))
+    summary = _plain(paragraphs[0]) if paragraphs else ""
+    return Page(slug, heading.lstrip("# ").strip(), summary, _render(body), (SPECS / f"{slug}.yaml").read_text())
 
 
 def _render(body: str) -> SafeString:

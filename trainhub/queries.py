@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from trainhub import words
-from trainhub.models import Attempt, Run, SeriesChunk
+from trainhub.models import Attempt, Event, Run, SeriesChunk
 from workers import events
 from workers.assignment import SERVER_WORKER
 
@@ -39,8 +41,9 @@ def progress(run_id: int) -> Progress:
     """Where the run stands. Raises Run.DoesNotExist."""
     run = Run.objects.get(pk=run_id)
     recent = _recent(run, [events.LOSS, events.STALENESS, events.SCALE, events.UPDATES_PER_SECOND])
-    staleness = {w: m for (w, key), m in recent.items() if key == events.STALENESS}
-    losses = [m for (_, key), m in recent.items() if key == events.LOSS]
+    of_trainers = {(w, key): m for (w, key), m in recent.items() if w != SERVER_WORKER}
+    staleness = {w: m for (w, key), m in of_trainers.items() if key == events.STALENESS}
+    losses = [m for (_, key), m in of_trainers.items() if key == events.LOSS]
     return Progress(
         state=run.state,
         version=run.version,
@@ -51,7 +54,7 @@ def progress(run_id: int) -> Progress:
         mean_staleness=_mean(list(staleness.values())),
         updates_per_second=recent.get((SERVER_WORKER, events.UPDATES_PER_SECOND)),
         staleness=staleness,
-        scale={w: m for (w, key), m in recent.items() if key == events.SCALE},
+        scale={w: m for (w, key), m in of_trainers.items() if key == events.SCALE},
     )
 
 
@@ -64,6 +67,19 @@ def seconds_left(run: Run, now: dt.datetime | None = None) -> float | None:
     done = run.fraction - begun_at
     elapsed = ((now or timezone.now()) - run.training_at).total_seconds()
     return elapsed * (1 - run.fraction) / done if done > 0 and elapsed > 1 else None
+
+
+def virtual_seconds(run: Run) -> float | None:
+    """How far the virtual clock of the present attempt has come, by its newest point. None: it has none (yet)."""
+    if not run.is_simulated:
+        return None
+    begun = Event.objects.filter(run=run, attempt=run.attempt, kind="training").first()
+    of_the_run = SeriesChunk.objects.filter(run=run, attempt=run.attempt, worker=SERVER_WORKER)
+    newest = of_the_run.order_by("-last_x").values_list("t", flat=True).first()
+    if begun is None or newest is None:
+        return None
+    started_at = float(begun.data["started_at"])
+    return max(0.0, float(np.frombuffer(newest, "<f8")[-1]) - started_at)
 
 
 def _recent(run: Run, keys: list[str]) -> dict[tuple[int, str], float]:
@@ -98,9 +114,30 @@ class Listed:
     metrics: list[tuple[str, float]]
     seconds: float | None
     """How long it has trained, or did. None: not yet."""
+    trainers: str
+    siblings: int
+    """Runs of its experiment, itself included."""
+    labels: str
 
 
-def listed(run: Run) -> Listed:
+FOLDED_RUNS = 5
+"""Of an experiment of many runs the list shows so many; the others are on the experiment's page."""
+
+
+def list_of(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """The runs to list of all these, newest first: an experiment of thousands would leave no room for others."""
+    return runs.filter(number__lte=FOLDED_RUNS).order_by("-created_at", "-pk")
+
+
+def lines_of(runs: Sequence[Run]) -> list[Listed]:
+    """The lines of one page of the list."""
+    experiments = {run.experiment_id for run in runs}
+    counted = Run.objects.filter(experiment__in=experiments).order_by().values_list("experiment").annotate(Count("pk"))
+    siblings: dict[int, int] = dict(counted)
+    return [listed(run, siblings[run.experiment_id]) for run in runs]
+
+
+def listed(run: Run, siblings: int = 1) -> Listed:
     metrics = [(name, value) for name, value in sorted(run.metrics.items()) if name not in {"loss", "version"}]
     return Listed(
         run=run,
@@ -109,6 +146,9 @@ def listed(run: Run) -> Listed:
         percent=None if run.fraction is None else int(run.fraction * 100),
         metrics=metrics or [(name, value) for name, value in run.metrics.items() if name == "loss"],
         seconds=trained_seconds(run),
+        trainers=words.trainers(run.spec),
+        siblings=siblings,
+        labels=words.labels(run.labels, run.experiment.axes),
     )
 
 

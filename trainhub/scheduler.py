@@ -81,17 +81,19 @@ class Scheduler:
             reconcile.member_lost(member_id)
 
     def _admit(self) -> None:
-        queue = placement.waiting_runs()
-        if not queue:
+        idle, total = placement.idle_slots(), placement.offered().count()
+        queue = placement.queue(idle=len(idle), total=total)
+        if not queue.waiting:
             return
-        plan = scheduling.plan(queue, placement.idle_slots(), total=placement.offered().count(), now=timezone.now())
+        plan = scheduling.plan(queue.waiting, idle, total=total, now=timezone.now())
         for run_id, slots in plan.admitted.items():
             gang = placement.admit(run_id, slots)
             for member in gang:
                 self._ring(member)
             if gang:
                 log.info("run %s got %s slots", run_id, len(gang))
-        placement.explain(plan.reasons)
+        placement.explain({run: why for run, why in plan.reasons.items() if run in queue.told})
+        placement.explain_the_rest(but=queue.told)
 
     def _replace_lost_trainers(self) -> None:
         lacking = placement.missing_trainers()

@@ -10,9 +10,8 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from trainhub import expectations, words
+from trainhub import expectations, queries, words
 from trainhub.models import Artifact, ArtifactKind, Attempt, Event, LogLine, Member, Run
-from trainhub.queries import seconds_left
 from workers.assignment import Role
 
 SNAPSHOT_EVENTS = 200
@@ -31,11 +30,15 @@ def read(run: Run) -> Json:
         "id": run.pk,
         "name": run.name,
         "project": run.experiment.project.name,
+        "experiment": {"id": run.experiment_id, "name": run.experiment.name},
+        "labels": run.labels,
         "owner": run.experiment.owner.get_username(),
         "tags": run.experiment.tags,
         "problem": words.problem(run.spec),
         "method": words.method(run.spec),
         "trainers": words.trainers(run.spec),
+        "simulated": run.is_simulated,
+        "virtual_seconds": queries.virtual_seconds(run),
         "budget": words.budget(run.spec),
         "state": run.state,
         "wish": run.wish,
@@ -49,7 +52,7 @@ def read(run: Run) -> Json:
         "gradients": run.gradients,
         "refused": run.refused,
         "fraction": run.fraction,
-        "seconds_left": seconds_left(run),
+        "seconds_left": queries.seconds_left(run),
         "metrics": run.metrics,
         "mean_delay": _mean_delay(run, members),
         "sequence": run.live_sequence,

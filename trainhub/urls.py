@@ -6,14 +6,16 @@ from django.views.generic import RedirectView
 
 from trainhub.api import checkpoints
 from trainhub.api import runs as api_runs
-from trainhub.views import methods, people, runs
+from trainhub.views import experiments, methods, people, runs
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="runs"), name="home"),
     path("runs/", runs.list_runs, name="runs"),
     path("runs/<int:run_id>/", runs.show_run, name="run"),
+    path("experiments/<int:experiment_id>/", experiments.show_experiment, name="experiment"),
     path("methods/", methods.list_methods, name="methods"),
     path("methods/<slug:slug>/", methods.show_method, name="method"),
+    path("methods/<slug:slug>/spec.yaml", methods.download_spec, name="method-spec"),
     path("sign-in/", people.sign_in, name="sign-in"),
     path("sign-in/<str:token>/", people.sign_in_by_link, name="sign-in-link"),
     path("sign-out/", people.sign_out, name="sign-out"),

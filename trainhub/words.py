@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workers import catalog
@@ -20,10 +20,13 @@ def budget(spec: dict[str, Any]) -> str:
     if limits.get("updates"):
         parts.append(_counted(limits["updates"], "update", "updates"))
     if limits.get("seconds"):
-        parts.append(duration(limits["seconds"]) + " of training")
+        parts.append(duration(limits["seconds"]) + (" of virtual time" if simulated(spec) else " of training"))
     if target := limits.get("target"):
         parts.append(f"until {target['metric']} {SIGNS[target['direction']]} {target['value']:g}")
     return ", or ".join(parts)
+
+
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
 
 def method(spec: dict[str, Any]) -> str:
@@ -32,19 +35,32 @@ def method(spec: dict[str, Any]) -> str:
     What every run does that chooses nothing, no compensation and local batch norm, goes without saying.
     """
     optimizer = spec.get("optimizer", {})
-    name = {"sgd": "SGD", "adamw": "AdamW"}.get(optimizer.get("kind", ""), optimizer.get("kind", ""))
-    if optimizer.get("nesterov"):
+    name = OPTIMIZERS.get(optimizer.get("kind", ""), optimizer.get("kind", ""))
+    if name == "SGD" and optimizer.get("nesterov"):
         name = "Nesterov SGD"
-    elif optimizer.get("momentum"):
+    elif name == "SGD" and optimizer.get("momentum"):
         name = "SGD with momentum"
+    own = _own_steps(spec)
     parts = [
-        _gate(spec.get("gate", {})),
+        own or _gate(spec.get("gate", {})),
         name,
-        _chosen(catalog.RATES, spec.get("rate"), "{} rate"),
+        "" if own else _chosen(catalog.RATES, spec.get("rate"), "{} rate"),
         _chosen(catalog.COMPENSATIONS, spec.get("compensation"), "{} compensation", silent="none"),
         _chosen(catalog.BATCH_NORMS, spec.get("batch_norm"), "batch norm {}", silent="local"),
+        _chosen(catalog.AVERAGINGS, spec.get("averaging"), "{}", silent="none"),
     ]
     return ", ".join(p for p in parts if p)
+
+
+def _own_steps(spec: dict[str, Any]) -> str:
+    """How trainers step by themselves: `Candidate model, 2 at a time`, `DiLoCo of 10 steps`. Empty: they don't."""
+    waiting, outer = spec.get("waiting") or {}, spec.get("outer") or {}
+    if waiting.get("kind") in catalog.WAITINGS:
+        label = catalog.WAITINGS[waiting["kind"]].label
+        return f"{label}, {waiting['k']} at a time" if waiting.get("k") else label
+    if outer.get("kind") in catalog.OUTERS:
+        return f"{catalog.OUTERS[outer['kind']].label} of {outer.get('steps', 1)} steps"
+    return ""
 
 
 def _gate(chosen: dict[str, Any]) -> str:
@@ -85,13 +101,39 @@ def problem(spec: dict[str, Any]) -> str:
 
 
 def trainers(spec: dict[str, Any]) -> str:
+    """`4 trainers`, `2 to 6 trainers`, `64 simulated trainers`."""
     wanted = spec.get("workers", {})
     if isinstance(wanted, int):
         wanted = {"min": wanted, "max": wanted}
     least, most = wanted.get("min", 0), wanted.get("max", 0)
+    if simulated(spec):
+        return _counted(most, "simulated trainer", "simulated trainers")
     if least == most:
         return _counted(most, "trainer", "trainers")
     return f"{least} to {most} trainers"
+
+
+def labels(given: Mapping[str, Any], axes: Sequence[str]) -> str:
+    """What tells a run from the others of its experiment: `gate softsync, seed 3`."""
+    return ", ".join(f"{axis} {label(given[axis])}" for axis in axes if axis in given)
+
+
+def label(value: Any) -> str:
+    """One label's value: `0.05`, `yes`, `none`."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
+def simulated(spec: dict[str, Any]) -> bool:
+    """Whether a virtual clock stands in for real trainers."""
+    return bool((spec.get("execution") or {}).get("kind") == "simulate")
 
 
 def duration(seconds: float) -> str:

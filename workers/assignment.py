@@ -16,6 +16,12 @@ class Role(StrEnum):
     SERVER = "server"
     TRAINER = "trainer"
     EVALUATOR = "evaluator"
+    SIMULATION = "simulation"  # server and trainers in one, on a virtual clock
+
+    @property
+    def leads(self) -> bool:
+        """Whether this child's end is the end of the attempt."""
+        return self in (Role.SERVER, Role.SIMULATION)
 
 
 class Outcome(StrEnum):

@@ -97,7 +97,7 @@ class Supervisor:
                     return False
                 if epoch := members.claim(self.member):
                     self.member = members.get(self.member.pk)
-                    log.info("%s: promoted to parameter server, epoch %s", self.member.attempt, epoch)
+                    log.info("%s: promoted to %s, epoch %s", self.member.attempt, self.member.role, epoch)
                     return True
                 if joined := members.become_trainer(self.member):
                     self.member = joined
@@ -112,7 +112,7 @@ class Supervisor:
         members.launching(self.member, str(work_dir))
         self.member.work_dir = str(work_dir)
         assignment = replace(self._assignment(run_dir, work_dir), restore=self._restore_point())
-        if self.member.role == Role.SERVER:
+        if self.member.leads:
             members.note_environment(self.member.attempt, self.place.environment)
         self.child = children.start(assignment)
         members.running(self.member)
@@ -136,12 +136,16 @@ class Supervisor:
         )
 
     def _endpoint(self) -> str:
+        """Where the server listens. Empty for a simulation, which has nobody to listen to."""
         if self.member.role == Role.SERVER:
             return str(self.place.runtime_dir / f"r{self.member.attempt.run_id}e{self.member.epoch}.sock")
         return self._orders().endpoint
 
     def _restore_point(self) -> str | None:
-        """What a server starts from: newest whole checkpoint of this run; else the one its spec names; else none."""
+        """What a server starts from: newest whole checkpoint of this run; else the one its spec names; else none.
+
+        A simulation always begins anew.
+        """
         if self.member.role != Role.SERVER:
             return None
         run = self.member.attempt.run
@@ -192,7 +196,7 @@ class Supervisor:
     def _obey(self, orders: Orders, now: float) -> None:
         if not orders.wish or self.child is None:
             return
-        if self.member.role != Role.SERVER and orders.wish != Wish.KILL:
+        if not self.member.leads and orders.wish != Wish.KILL:
             return  # The server tells its trainers
         left = (orders.deadline - timezone.now()) if orders.deadline else dt.timedelta(0)
         self._stop_in_order(now + left.total_seconds(), now)

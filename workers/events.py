@@ -55,6 +55,7 @@ MEAN_DELAY = "mean_delay"  # running mean of d + 1 + skip over all gradients, sa
 SCALE_SUM = "scale_sum"  # S, the sum of the scales of one update's gradients
 GREATEST_STALENESS = "staleness/greatest"  # of all trainers, beside means, where not each has series of its own
 UPDATES_PER_SECOND = "updates_per_second"
+ELAPSED_SECONDS = "elapsed_seconds"  # seconds of training until this version, sampled: what tells versions the time
 EVALUATION_LOSS = "evaluation/loss"
 EVALUATION_METRIC = "evaluation/{}"
 

@@ -19,4 +19,5 @@ import workers.problems.digits
 import workers.problems.ledger
 import workers.process
 import workers.server.loop
+import workers.simulator.child
 import workers.trainer.loop  # noqa: F401

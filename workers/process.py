@@ -1,4 +1,4 @@
-"""Entry of a child: server, trainer or evaluator of one run.
+"""Entry of a child: server, trainer, evaluator or simulation of one run.
 
 The agent imports this module to name `main`, so torch is imported inside. A child holds no database or broker
 credentials; all it knows is its `Assignment`. It ends by writing `exit.json`: without one it crashed.
@@ -28,8 +28,10 @@ ROLES = {
     Role.SERVER: "workers.server.loop",
     Role.TRAINER: "workers.trainer.loop",
     Role.EVALUATOR: "workers.evaluator",
+    Role.SIMULATION: "workers.simulator.child",
 }
-EVALUATOR_NICENESS = 10
+NICENESS = {Role.EVALUATOR: 10, Role.SIMULATION: 10}
+"""Nobody waits for these: live training, agents and pages go first."""
 
 
 class StopSignal:
@@ -102,8 +104,7 @@ def _play(assignment: Assignment, reporter: Reporter, stop: StopSignal) -> Exit:
     torch.set_num_threads(assignment.threads)
     # What the forkserver loaded lives as long as the child: collecting over it again and again costs pauses.
     gc.freeze()
-    if assignment.role is Role.EVALUATOR:
-        os.nice(EVALUATOR_NICENESS)
+    os.nice(NICENESS.get(assignment.role, 0))
     spec = RunSpec.parse(json.loads(assignment.spec))
     role = importlib.import_module(ROLES[assignment.role])
     result: Exit = role.run(Child(assignment, spec, reporter, stop))

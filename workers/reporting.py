@@ -96,11 +96,12 @@ class Spool:
 
 
 class Reporter:
-    """Collects points, events and progress of one child and writes them every 200 ms."""
+    """Collects points, events and progress of one child and writes them every `flush_seconds`."""
 
     def __init__(self, folder: Path, *, spool: Spool | None = None, clock: Callable[[], float] = time.time) -> None:
         self._spool = spool or Spool(folder)
         self._clock = clock
+        self.flush_seconds = FLUSH_SECONDS
         self._lock = threading.Lock()
         self._tables: list[Table] = []
         self._singles: dict[tuple[int, str], Table] = {}
@@ -148,7 +149,7 @@ class Reporter:
         self._spool.close()
 
     def _run(self) -> None:
-        while not self._closing.wait(FLUSH_SECONDS):
+        while not self._closing.wait(self.flush_seconds):
             self.flush()
 
     def flush(self) -> None:

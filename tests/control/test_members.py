@@ -164,6 +164,16 @@ def test_a_lost_trainer_costs_the_others_nothing_and_is_replaced(trainer: Member
     assert placement.missing_trainers() == []
 
 
+def test_a_trainer_that_is_lost_while_the_run_still_gathers_is_replaced_too(trainer: Member) -> None:
+    """Else a run that needs all its trainers would wait for this one until its deadline."""
+    members.end(trainer, CRASH)
+    run = Run.objects.get()
+    assert run.state == RunState.STARTING
+    assert placement.missing_trainers() == [(run, [0])]
+    assert placement.replace(run, 0, placement.idle_slots()[0]) is not None
+    assert placement.missing_trainers() == []
+
+
 def test_a_trainer_that_was_told_the_run_is_over_is_not_replaced(trainer: Member) -> None:
     members.training(members.get(Member.objects.get(role=Role.SERVER).pk))
     Run.objects.update(fraction=0.99)

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from tests.control.conftest import make_node, spec
 from trainhub.actions import members, placement, reconcile, runs
-from trainhub.actions.errors import NoCheckpoint, OnlySimulated, WrongState
+from trainhub.actions.errors import CannotPause, NoCheckpoint, NotSimulated, WrongState
 from trainhub.models import Event, Member, Node, Project, Run, RunState, Slot, Wish
 from workers.assignment import Cause, Exit, Outcome
 
@@ -34,9 +34,15 @@ def test_a_submission_that_starts_from_an_unknown_checkpoint_is_refused(project:
     assert not Run.objects.exists()
 
 
-def test_a_simulation_is_sent_to_its_command(project: Project, alice: User) -> None:
-    with pytest.raises(OnlySimulated, match=r"manage\.py simulate SPEC"):
-        runs.submit(project=project, owner=alice, spec=spec(execution={"kind": "simulate"}))
+def test_a_simulation_of_any_size_asks_for_one_slot(project: Project, alice: User) -> None:
+    run = runs.submit(project=project, owner=alice, spec=spec(workers=500, execution={"kind": "simulate"}))
+    assert (now(run).least_slots, now(run).most_slots) == (1, 1)
+
+
+def test_a_simulation_of_other_weights_than_fresh_ones_is_refused(project: Project, alice: User) -> None:
+    start = {"kind": "checkpoint", "run": 1}
+    with pytest.raises(NotSimulated, match=r"start\.kind must be fresh"):
+        runs.submit(project=project, owner=alice, spec=spec(start=start, execution={"kind": "simulate"}))
     assert not Run.objects.exists()
 
 
@@ -54,6 +60,17 @@ def test_a_running_run_keeps_the_wish_until_its_server_has_stopped(server: Membe
     assert members.beat(server).wish == Wish.PAUSE
     members.end(server, Exit(Outcome.STOPPED))
     assert (now(run).state, now(run).wish) == (RunState.PAUSED, Wish.NONE)
+
+
+def test_a_simulation_pauses_in_the_queue_and_not_under_way(project: Project, alice: User) -> None:
+    make_node("one", 1)
+    run = runs.submit(project=project, owner=alice, spec=spec(execution={"kind": "simulate"}))
+    runs.ask_to_pause(run, by=alice)
+    runs.resume(now(run), by=alice)
+    placement.admit(run.pk, placement.idle_slots())
+    with pytest.raises(CannotPause, match="cancel it instead"):
+        runs.ask_to_pause(run, by=alice)
+    assert now(run).wish == Wish.NONE
 
 
 def test_a_run_killed_on_request_was_cancelled_and_not_failed(server: Member, alice: User) -> None:

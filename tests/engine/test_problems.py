@@ -8,6 +8,7 @@ import torch
 
 from workers import spec
 from workers.problems import registry
+from workers.problems.base import Split
 from workers.problems.digits import Digits, read_digits, stratified_split
 from workers.problems.ledger import Ledger
 from workers.spec_errors import SpecError
@@ -53,6 +54,36 @@ def test_a_fifth_of_each_class_is_held_out() -> None:
     assert sorted([*train, *test]) == list(range(1797))
     everywhere, held_out = Counter(labels.tolist()), Counter(labels[test].tolist())
     assert all(abs(held_out[c] - everywhere[c] / 5) < 1 for c in range(10))
+
+
+def examples(of: Split, **fields: object) -> set[bytes]:
+    """The images of a part of the digits."""
+    data = Digits(spec.Digits.model_validate({"kind": "digits"} | fields)).dataset(of)
+    return {data[i][0].numpy().tobytes() for i in range(len(data))}  # type: ignore[arg-type]
+
+
+def test_a_validation_part_is_a_fifth_of_the_training_examples_and_out_of_the_training() -> None:
+    whole, test = examples("train"), examples("test")
+    fit, held_out = examples("train", evaluate_on="validation"), examples("test", evaluate_on="validation")
+    assert fit | held_out == whole
+    assert not fit & held_out
+    assert not (fit | held_out) & test
+    assert len(held_out) == pytest.approx(len(whole) / 5, abs=5)
+
+
+def test_another_split_has_other_test_examples_and_the_same_one_the_same() -> None:
+    assert examples("test", split=1) == examples("test", split=1)
+    assert examples("test", split=1) != examples("test")
+    assert len(examples("test", split=1)) == len(examples("test"))
+
+
+def test_initial_weights_are_he_s_where_they_are_asked_for() -> None:
+    torch.manual_seed(0)
+    part = {"kind": "digits", "model": {"kind": "mlp", "hidden": [2048], "initial": "he"}}
+    model = Digits(spec.Digits.model_validate(part)).model()
+    first, *_ = (m for m in model.modules() if isinstance(m, torch.nn.Linear))
+    assert float(first.weight.detach().var()) == pytest.approx(2 / 64, rel=0.02)  # 64 inputs
+    assert not first.bias.any()
 
 
 @pytest.mark.parametrize("model", [{"kind": "cnn"}, {"kind": "mlp"}, {"kind": "mlp", "batch_norm": True}])

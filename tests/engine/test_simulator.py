@@ -17,7 +17,7 @@ from workers.simulator import files
 from workers.simulator.faults import random_faults
 from workers.simulator.replay import threads
 from workers.simulator.simulation import Result, Simulation
-from workers.simulator.times import SECOND, Times
+from workers.simulator.times import BLOCK_STEPS, SECOND, Times
 from workers.spec import RunSpec, Simulate
 from workers.spec_errors import SpecError
 
@@ -129,6 +129,15 @@ def test_times_have_the_mean_and_the_spread_they_are_said_to_have(compute: dict[
     mean = sum(drawn) / len(drawn)
     assert mean == pytest.approx(1.0, abs=0.02)
     assert (sum((d - mean) ** 2 for d in drawn) / len(drawn)) ** 0.5 == pytest.approx(deviation, abs=0.02)
+
+
+def test_times_depend_on_trainer_and_step_alone() -> None:
+    execution = Simulate.model_validate({"kind": "simulate", "slow": [{"kind": "bursts", "share": 0.5}]})
+    asked = [(worker, step) for worker in (0, 1) for step in range(3 * BLOCK_STEPS)]
+    forwards, backwards = (Times(execution, seed=1, workers=2) for _ in range(2))
+    there = {key: forwards.of(*key) for key in asked}
+    assert {key: backwards.of(*key) for key in reversed(asked)} == there
+    assert len(set(there.values())) == len(asked)
 
 
 def test_slowness_is_drawn_per_push_and_per_machine() -> None:

@@ -53,7 +53,8 @@ def test_who_was_placed_counts_where_the_number_of_trainers_is_open(project: Pro
 
 def test_a_run_that_goes_on_keeps_places_for_what_its_method_measures(queued: Run) -> None:
     queued.spec |= {"gate": SOFTSYNC, "rate": {"kind": "window"}, "batch_norm": {"kind": "server"}}
-    assert all(shown for name, shown in places(queued).items() if name != "dropped")
+    of_others = {"dropped", "own_steps", "candidates"}
+    assert {name for name, shown in places(queued).items() if not shown} == of_others
     queued.spec |= {"gate": {"kind": "async"}, "rate": {"kind": "constant"}, "batch_norm": {"kind": "local"}}
     assert {name for name, shown in places(queued).items() if shown} == {"mean_delay", "deviations"}
 
@@ -63,7 +64,21 @@ def test_a_run_that_has_ended_shows_what_it_measured_and_no_more(project: Projec
     assert {name for name, shown in places(empty).items() if shown} == {"scale"}
     training = factories.Training(updates=100, group=2, window=4, dropped=True)
     full, _ = factories.trained_run(owner=alice, within=project, training=training, part=1, state=RunState.COMPLETED)
-    assert {name for name, shown in places(full).items() if not shown} == {"no_barrier"}
+    assert {name for name, shown in places(full).items() if not shown} == {"no_barrier", "own_steps", "candidates"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "own"),
+    [
+        ({"waiting": {"kind": "candidate"}}, {"own_steps", "candidates"}),
+        ({"outer": {"kind": "easgd", "steps": 5}}, {"own_steps"}),
+    ],
+)
+def test_trainers_that_step_by_themselves_have_charts_of_their_own(
+    queued: Run, spec: dict[str, Any], own: set[str]
+) -> None:
+    queued.spec |= spec
+    assert {name for name in ("own_steps", "candidates") if places(queued)[name]} == own
 
 
 SGD = {"optimizer": {"kind": "sgd"}}
@@ -72,6 +87,12 @@ SGD = {"optimizer": {"kind": "sgd"}}
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
+        ({"waiting": {"kind": "candidate", "k": 2}}, "Candidate model, 2 at a time, SGD"),
+        ({"outer": {"kind": "easgd", "steps": 5}}, "Elastic averaging of 5 steps, SGD"),
+        (
+            {"optimizer": {"kind": "muon", "nesterov": True}, "averaging": {"kind": "recent"}},
+            "Muon, mean of recent weights",
+        ),
         (
             {"gate": SOFTSYNC, "rate": {"kind": "balanced"}, "batch_norm": {"kind": "server"}},
             "Softsync of 4, SGD, balanced rate, batch norm through the server",

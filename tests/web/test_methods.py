@@ -9,6 +9,7 @@ from django.urls import reverse
 from tests.web.conftest import client_of
 from trainhub import handbook
 from workers import catalog
+from workers.spec import RunSpec
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +37,16 @@ def test_a_page_is_shown(page: handbook.Page) -> None:
     response = client_of("carol").get(reverse("method", args=[page.slug]))
     assert response.status_code == 200
     assert page.title in response.content.decode().replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("page", handbook.pages(), ids=lambda p: p.slug)
+def test_a_page_has_a_spec_to_take_away(page: handbook.Page) -> None:
+    client = client_of("carol")
+    link = reverse("method-spec", args=[page.slug])
+    assert link in client.get(reverse("method", args=[page.slug])).content.decode()
+    response = client.get(link)
+    assert response["Content-Disposition"] == f'attachment; filename="{page.slug}.yaml"'
+    assert RunSpec.parse_yaml(response.content.decode()).workers.max == 4
 
 
 @pytest.mark.parametrize("slug", ["nothing", "README", "-"])

@@ -22,5 +22,17 @@ class NoCheckpoint(ActionError):
     code = "no-checkpoint"
 
 
-class OnlySimulated(ActionError):
-    code = "only-simulated"
+class NotSimulated(ActionError):
+    """A simulation that can't be."""
+
+    code = "not-simulated"
+
+
+class CannotPause(ActionError):
+    code = "cannot-pause"
+
+
+class WrongExperiment(ActionError):
+    """An experiment without runs, with too many, or with a name that can't be."""
+
+    code = "wrong-experiment"

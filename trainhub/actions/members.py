@@ -54,7 +54,10 @@ def get(member_id: int) -> Member:
 
 
 def claim(member: Member) -> int | None:
-    """Promote this member to parameter server and return its epoch. None: another holds the place."""
+    """Promote this member to parameter server, or to its run's simulation, and return its epoch.
+
+    None: another holds the place.
+    """
     with transaction.atomic():
         run = Run.objects.filter(
             pk=member.attempt.run_id,
@@ -69,11 +72,13 @@ def claim(member: Member) -> int | None:
             return None
         epoch = Run.objects.values_list("epoch", flat=True).get(pk=member.attempt.run_id)
         _hand_over_number(member)
-        Member.objects.filter(pk=member.pk).update(role=Role.SERVER, worker=None, epoch=epoch)
+        simulated = member.attempt.run.is_simulated
+        role, became = (Role.SIMULATION, "the simulation") if simulated else (Role.SERVER, "parameter server")
+        Member.objects.filter(pk=member.pk).update(role=role, worker=None, epoch=epoch)
         events.record(
             member.attempt.run,
             "promoted",
-            f"{member.slot} became parameter server, epoch {epoch}",
+            f"{member.slot} became {became}, epoch {epoch}",
             member=member,
             data={"epoch": epoch, "rank": member.rank},
         )
@@ -126,7 +131,7 @@ def listening(member: Member, endpoint: str) -> None:
 
 
 def training(member: Member) -> None:
-    """All trainers have joined, and the first weights are out."""
+    """All trainers have joined, and the first weights are out; simulated ones are there at once."""
     with transaction.atomic():
         run = runs.lock(member.attempt.run)
         if run.epoch != member.epoch or run.state != RunState.STARTING:
@@ -137,7 +142,7 @@ def training(member: Member) -> None:
 
 
 def beat(member: Member) -> Orders:
-    """Say that this member lives, renew the lease if it is the server, and bring back what is wished.
+    """Say that this member lives, renew the lease if its run rests on it, and bring back what is wished.
 
     Raises Fenced when the run has moved on without it.
     """
@@ -145,7 +150,7 @@ def beat(member: Member) -> Orders:
         if not _alive(member).update(beat=F("beat") + 1):
             raise Fenced(f"{member} was given up")
         run = Run.objects.filter(pk=member.attempt.run_id, attempt=member.attempt.number, state__in=RunState.active())
-        if member.role == Role.SERVER:
+        if member.leads:
             run = run.filter(server=member, epoch=member.epoch)
             current = run.update(server_lease=Now() + LEASE)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -15,6 +16,10 @@ from trainhub.scheduling import Free, Waiting
 from workers.assignment import Outcome
 
 LAST_RING = dt.timedelta(seconds=32)
+LOOKED_AHEAD = 50
+"""Runs at the head of the queue that a tick looks at beyond what idle slots could take."""
+TOLD_AT_ONCE = 100
+FAR_BEHIND = f"more than {LOOKED_AHEAD} runs are ahead"
 
 
 def idle_slots() -> list[Free]:
@@ -27,13 +32,32 @@ def offered() -> QuerySet[Slot]:
     return Slot.objects.filter(retired=False, node__online=True, node__drained=False)
 
 
-def waiting_runs() -> list[Waiting]:
-    queued = Run.objects.filter(state=RunState.QUEUED)
-    waiting = []
-    for run in queued:
-        spec = run.run_spec
-        waiting.append(Waiting(run.pk, spec.least_slots, spec.slots, run.priority, run.queued_at))
-    return waiting
+@dataclass(frozen=True)
+class Queue:
+    """The part of the queue that a tick looks at. `told`: those of it for which a plan's reasons are the right ones."""
+
+    waiting: list[Waiting]
+    told: frozenset[int]
+
+
+def queue(*, idle: int, total: int) -> Queue:
+    """What to look at of a queue that may be thousands long; `idle` slots are free of `total`.
+
+    Its head: as many runs as idle slots could take, and some more. Behind it, those that fit into the idle slots,
+    for they may pass. And some of those that no end of other runs will make room for.
+    """
+    queued = Run.objects.filter(state=RunState.QUEUED).order_by("-priority", "queued_at", "pk")
+    possible = queued.filter(least_slots__lte=total)
+    head = _waiting(possible[: idle + LOOKED_AHEAD])
+    passing = _waiting(possible.filter(least_slots__lte=idle)[:idle])
+    impossible = _waiting(queued.filter(least_slots__gt=total)[:LOOKED_AHEAD])
+    told = [*head, *impossible]
+    return Queue(list(dict.fromkeys([*told, *passing])), frozenset(w.run for w in told))
+
+
+def _waiting(runs: QuerySet[Run]) -> list[Waiting]:
+    rows = runs.values_list("pk", "least_slots", "most_slots", "priority", "queued_at")
+    return [Waiting(*row) for row in rows]
 
 
 def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
@@ -55,7 +79,8 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
             for rank, free in enumerate(chosen)
         ]
         runs.move(run, RunState.STARTING)
-        events.record(run, "admitted", f"Got {len(gang)} slots: {', '.join(sorted({f.node for f in chosen}))}")
+        slots_got = f"{len(gang)} slot{'s' if len(gang) > 1 else ''}"
+        events.record(run, "admitted", f"Got {slots_got}: {', '.join(sorted({f.node for f in chosen}))}")
         for node in {f.node for f in chosen}:
             announce.wake_node(node)
         return gang
@@ -63,17 +88,31 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
 
 def explain(reasons: dict[int, str]) -> None:
     """Write why each run waits, where the reason is a new one."""
+    known = dict(Run.objects.filter(pk__in=list(reasons)).values_list("pk", "waiting_reason"))
     for run_id, reason in reasons.items():
+        if known.get(run_id) == reason:
+            continue
         with transaction.atomic():
             waits = Run.objects.filter(pk=run_id, state=RunState.QUEUED).exclude(waiting_reason=reason)
             if waits.update(waiting_reason=reason):
                 announce.run_changed(run_id)
 
 
+def explain_the_rest(but: frozenset[int]) -> None:
+    """Tell those far behind so, some at a tick. Their reason is put right when they come to the queue's head."""
+    silent = Run.objects.filter(state=RunState.QUEUED, waiting_reason="").exclude(pk__in=but)
+    explain(dict.fromkeys(silent.order_by("pk").values_list("pk", flat=True)[:TOLD_AT_ONCE], FAR_BEHIND))
+
+
+REPLACING = (RunState.STARTING, RunState.RUNNING)
+"""States in which a lost trainer gets a successor."""
+
+
 def missing_trainers() -> list[tuple[Run, list[int]]]:
-    """Running runs that lack trainers, with the numbers that lack them."""
+    """Runs that lack trainers, with the numbers that lack them: also such as have a server and still gather."""
     lacking = []
-    for run in Run.objects.filter(state=RunState.RUNNING, wish=Wish.NONE, fraction__lt=1).exclude(server=None):
+    going_on = Run.objects.filter(state__in=REPLACING, wish=Wish.NONE).exclude(server=None)
+    for run in going_on.exclude(fraction__gte=1).exclude(spec__execution__kind="simulate"):
         gang = Member.objects.filter(attempt__run=run, attempt__number=run.attempt)
         if gang.filter(outcome=Outcome.COMPLETED).exists():
             continue  # A trainer that was told the run is over needs no heir
@@ -89,7 +128,7 @@ def replace(run: Run, worker: int, free: Free) -> Member | None:
     with transaction.atomic():
         run = runs.lock(run)
         slot = offered().filter(pk=free.id, member=None).select_for_update(of=("self",)).first()
-        if slot is None or run.state != RunState.RUNNING or run.wish:
+        if slot is None or run.state not in REPLACING or run.wish:
             return None
         attempt = Attempt.objects.get(run=run, number=run.attempt)
         member = slots.reserve(slot, attempt, rank=worker + 1, worker=worker, now=timezone.now())

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
 from trainhub.actions import announce, events, slots
-from trainhub.actions.errors import NoCheckpoint, OnlySimulated, WrongState
+from trainhub.actions.errors import CannotPause, NoCheckpoint, NotSimulated, WrongExperiment, WrongState
 from trainhub.models import (
     UNCLAIMED,
     Artifact,
     ArtifactKind,
     Attempt,
+    Event,
     Experiment,
     Level,
     Member,
@@ -41,38 +44,103 @@ RESTARTABLE = {
 }
 
 
+MOST_RUNS = 5000
+"""How many runs an experiment may have: they are written in one transaction, and shown on one page."""
+BATCH_ROWS = 500
+NAME_CHARACTERS = 120
+
+Label = str | int | float | bool | None
+
+
+class Cell(Protocol):
+    """One run of an experiment to be, and what tells it from the others: axis → value."""
+
+    @property
+    def spec(self) -> RunSpec: ...
+
+    @property
+    def labels(self) -> Mapping[str, Label]: ...
+
+
 @transaction.atomic
 def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
     """Write an experiment of one run, queued. Once this returns, the submission cannot be lost.
 
-    Raises NoCheckpoint when the spec starts from one that does not exist in this project, OnlySimulated when it asks
-    to be simulated.
+    Raises NoCheckpoint when the spec starts from one that does not exist in this project, NotSimulated when it asks
+    to be simulated and can't be.
     """
-    check_execution(spec)
-    check_start(project, spec)
+    check(project, [spec])
     experiment = Experiment.objects.create(
         project=project, owner=owner, name=spec.name, notes=spec.notes, tags=spec.tags
     )
-    run = Run.objects.create(
-        experiment=experiment,
-        number=1,
-        name=spec.name,
-        spec=json.loads(spec.canonical()),
-        priority=spec.priority,
-        queued_at=timezone.now(),
-    )
-    events.record(run, "submitted", f"Submitted by {owner.username}")
-    announce.wake_scheduler()
+    [run] = _queue(experiment, [(spec, {})])
     return run
 
 
-def check_execution(spec: RunSpec) -> None:
-    """A simulation has no trainers to place on slots, and needs no service at all."""
-    if spec.execution.kind != "live":
-        raise OnlySimulated(
-            f"execution.kind is {spec.execution.kind}: run it with `manage.py simulate SPEC`, which takes no slots. "
-            "Set it to live to train on this service."
+@transaction.atomic
+def submit_many(
+    *,
+    project: Project,
+    owner: User,
+    name: str,
+    cells: Sequence[Cell],
+    notes: str = "",
+    tags: Sequence[str] = (),
+) -> Experiment:
+    """Write an experiment and a queued run for each cell, all or none, in the order of the cells.
+
+    Raises WrongExperiment, and for any cell what `submit` raises.
+    """
+    if not 1 <= len(cells) <= MOST_RUNS:
+        raise WrongExperiment(f"an experiment has 1 to {MOST_RUNS} runs; this one would have {len(cells)}")
+    if not 1 <= len(name) <= NAME_CHARACTERS:
+        raise WrongExperiment(f"an experiment's name has 1 to {NAME_CHARACTERS} characters; this one has {len(name)}")
+    check(project, [cell.spec for cell in cells])
+    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.labels))
+    experiment = Experiment.objects.create(
+        project=project, owner=owner, name=name, notes=notes, tags=list(tags), axes=axes
+    )
+    _queue(experiment, [(cell.spec, cell.labels) for cell in cells])
+    return experiment
+
+
+def _queue(experiment: Experiment, cells: Sequence[tuple[RunSpec, Mapping[str, Label]]]) -> list[Run]:
+    """Write the runs of a new experiment. In the caller's transaction; nobody can be looking at them yet."""
+    now = timezone.now()
+    runs = [
+        Run(
+            experiment=experiment,
+            number=number,
+            name=spec.name,
+            spec=json.loads(spec.canonical()),
+            labels=dict(labels),
+            least_slots=spec.least_slots,
+            most_slots=spec.slots,
+            priority=spec.priority,
+            queued_at=now,
         )
+        for number, (spec, labels) in enumerate(cells, start=1)
+    ]
+    written = Run.objects.bulk_create(runs, batch_size=BATCH_ROWS)
+    message = f"Submitted by {experiment.owner.username}"
+    Event.objects.bulk_create(
+        [Event(run=run, at=now, kind="submitted", message=message) for run in written], batch_size=BATCH_ROWS
+    )
+    announce.wake_scheduler()
+    return written
+
+
+def check(project: Project, specs: Sequence[RunSpec]) -> None:
+    """Whether all of these can be queued. Raises NotSimulated and NoCheckpoint."""
+    for spec in specs:
+        check_execution(spec)
+    for spec in {spec.start.model_dump_json(): spec for spec in specs}.values():
+        check_start(project, spec)
+
+
+def check_execution(spec: RunSpec) -> None:
+    if spec.execution.kind == "simulate" and spec.start.kind != "fresh":
+        raise NotSimulated("start.kind must be fresh: a simulation starts with fresh weights")
 
 
 def check_start(project: Project, spec: RunSpec) -> None:
@@ -90,12 +158,17 @@ def start_checkpoint(project: Project, start: FromCheckpoint) -> Artifact | None
 
 @transaction.atomic
 def ask_to_pause(run: Run, *, by: User) -> None:
-    """Checkpoint and give the slots back. A run that waits just leaves the queue."""
+    """Checkpoint and give the slots back. A run that waits just leaves the queue.
+
+    Raises CannotPause for a simulation that is under way: it could only begin again.
+    """
     locked = lock(run)
     match locked.state:
         case RunState.QUEUED:
             move(locked, RunState.PAUSED)
             events.record(locked, "paused", f"Paused by {by.username} before it started")
+        case RunState.STARTING | RunState.RUNNING if locked.is_simulated:
+            raise CannotPause("a simulation can't go on from its middle, so it can't be paused; cancel it instead")
         case RunState.STARTING | RunState.RUNNING:
             _wish(locked, Wish.PAUSE, by)
         case _:
@@ -204,7 +277,8 @@ def end_attempt(run: Run, ending: Exit) -> None:
         _fail(run, Cause(run.cause or Cause.ENGINE), run.detail)
     elif ending.outcome == Outcome.STOPPED:
         requeue(run)
-        events.record(run, "requeued", "Its node shut down; it goes on when slots are free")
+        goes_on = "begins again" if run.is_simulated else "goes on"
+        events.record(run, "requeued", f"Its node shut down; it {goes_on} when slots are free")
     else:
         _restart_or_fail(run, ending)
     slots.release_unanswered(run)
@@ -236,10 +310,15 @@ def _restart_or_fail(run: Run, ending: Exit) -> None:
         return
     run.restarts += 1
     requeue(run)
+    what = (
+        "The simulation was lost ({}); it begins again"
+        if run.is_simulated
+        else ("The parameter server was lost ({}); starting again")
+    )
     events.record(
         run,
         "restarting",
-        f"The parameter server was lost ({cause}); starting again, restart {run.restarts} of {allowed}",
+        f"{what.format(cause)}, restart {run.restarts} of {allowed}",
         level=Level.WARNING,
         data={"detail": ending.detail},
     )

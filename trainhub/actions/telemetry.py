@@ -22,6 +22,9 @@ from workers import events as reported
 
 HINT_POINTS = 60
 """Points of one series in one hint; more are thinned, keeping extremes."""
+HINT_POINTS_OF_ALL = 12_000
+"""Points of all series in one hint: a simulation may have hundreds of series."""
+LEAST_HINT_POINTS = 4
 
 # One round trip for all series of a batch. A full chunk is left alone and the next index opened.
 _APPEND = """
@@ -169,18 +172,19 @@ def _note_dropped(run: Run, member: Member, dropped: int) -> None:
 
 
 def _hint(run: Run, attempt: int, points: list[reported.Points], progress: reported.Progress | None) -> dict[str, Any]:
+    most = max(LEAST_HINT_POINTS, min(HINT_POINTS, HINT_POINTS_OF_ALL // max(1, len(points))))
     return {
         "kind": "delta",
         "sequence": run.live_sequence,
         "attempt": attempt,
-        "series": [_thinned(p) for p in points],
+        "series": [_thinned(p, most) for p in points],
         "progress": asdict(progress) if progress else None,
     }
 
 
-def _thinned(points: reported.Points) -> list[Any]:
+def _thinned(points: reported.Points, most: int) -> list[Any]:
     x, t, y = (np.frombuffer(raw, kind) for raw, kind in ((points.x, "<i8"), (points.t, "<f8"), (points.y, "<f8")))
-    keep = charts.thin(x, y, HINT_POINTS)
+    keep = charts.thin(x, y, most)
     return [points.worker, points.key, x[keep].tolist(), t[keep].tolist(), y[keep].tolist()]
 
 

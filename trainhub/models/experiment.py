@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.urls import reverse
 
 from trainhub.models.access import Project
 
@@ -14,7 +15,12 @@ class Experiment(models.Model):
     name = models.CharField(max_length=120)
     notes = models.TextField(blank=True)
     tags = models.JSONField(default=list)
+    axes = models.JSONField(default=list)
+    """Names of what its runs' labels tell apart, in the order a table shows them."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("experiment", args=[self.pk])

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 
+from trainhub import words
 from trainhub.models.experiment import Experiment
 from trainhub.models.node import Slot
 from workers.assignment import Cause, Outcome
@@ -84,6 +85,13 @@ class Run(models.Model):
     server_lease = models.DateTimeField(default=UNCLAIMED)
     endpoint = models.CharField(max_length=200, blank=True)
     key = models.BinaryField(default=new_run_key)
+    """Secret that the sessions of this run open with."""
+
+    least_slots = models.IntegerField(default=2)
+    """Slots it needs to be admitted; it is in the spec too, but a long queue is not parsed at every tick."""
+    most_slots = models.IntegerField(default=2)
+    labels = models.JSONField(default=dict)
+    """What tells it from the other runs of its experiment: axis → value."""
 
     version = models.BigIntegerField(default=0)
     gradients = models.BigIntegerField(default=0)
@@ -119,6 +127,11 @@ class Run(models.Model):
     @property
     def run_spec(self) -> RunSpec:
         return RunSpec.parse(self.spec)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether one slot simulates it under a virtual clock."""
+        return words.simulated(self.spec)
 
     @property
     def has_ended(self) -> bool:
@@ -198,6 +211,11 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title} of {self.attempt}"
+
+    @property
+    def leads(self) -> bool:
+        """Whether the attempt ends with it: it is the server, or the whole simulation."""
+        return bool(self.role) and MemberRole(self.role).leads
 
     @property
     def title(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -38,6 +38,17 @@ def show_method(request: HttpRequest, slug: str) -> HttpResponseBase:
         if room.page_of(entry) == slug
     ]
     return render(request, "methods/page.html", {"page": page, "entries": told})
+
+
+@login_required
+@require_safe
+def download_spec(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """The method's ready spec, as a file."""
+    page = handbook.page(slug)
+    if page is None:
+        raise Http404
+    headers = {"Content-Disposition": f'attachment; filename="{slug}.yaml"'}
+    return HttpResponse(page.spec, content_type="application/yaml; charset=utf-8", headers=headers)
 
 
 def _row(room: catalog.Room, entry: catalog.Entry) -> dict[str, object]:

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from trainhub import access, expectations, summary, words
 from trainhub.models import Run
-from trainhub.queries import listed
+from trainhub.queries import lines_of, list_of
 from workers import catalog, events
 
 PAGE_RUNS = 50
@@ -19,11 +19,9 @@ PAGE_RUNS = 50
 @login_required
 @require_safe
 def list_runs(request: HttpRequest) -> HttpResponseBase:
-    """All runs a person may see, newest first. htmx asks for the table alone, every few seconds."""
-    page = Paginator(access.visible_runs(request.user).order_by("-created_at"), PAGE_RUNS).get_page(
-        request.GET.get("page")
-    )
-    shown = {"page": page, "rows": [listed(run) for run in page]}
+    """Runs a person may see, newest first. htmx asks for the table alone, every few seconds."""
+    page = Paginator(list_of(access.visible_runs(request.user)), PAGE_RUNS).get_page(request.GET.get("page"))
+    shown = {"page": page, "rows": lines_of(list(page))}
     part = bool(getattr(request, "htmx", False))
     return render(request, "runs/_table.html" if part else "runs/list.html", shown)
 
@@ -41,7 +39,8 @@ def show_run(request: HttpRequest, run_id: int) -> HttpResponseBase:
             "may_change": access.may_change(request.user, run),
             "metrics": known_metrics(run),
             "places": places(run),
-            "trainers": words.trainers(run.spec),
+            "siblings": run.experiment.runs.count(),
+            "labels": words.labels(run.labels, run.experiment.axes),
         },
     )
 
@@ -55,6 +54,8 @@ def places(run: Run) -> dict[str, bool]:
         "scale_sum": events.SCALE_SUM in found,
         "mean_delay": events.MEAN_DELAY in found,
         "dropped": events.DROPPED in found,
+        "own_steps": events.DRIFT in found,
+        "candidates": events.CANDIDATES in found,
         "deviations": events.BATCH_NORM_SHIFT in found,
         "no_barrier": run.spec.get("batch_norm", {}).get("kind") == "server",
     }

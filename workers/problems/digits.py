@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from workers import spec
 from workers.problems.base import Metric, Problem, Split
 
 TEST_SHARE = 0.2
-SPLIT_SEED = 0
 CLASSES = 10
 WHITE = 16.0
 
@@ -28,19 +28,23 @@ class Digits(Problem):
     metrics = (Metric("accuracy", "max"),)
 
     def __init__(self, part: spec.Digits) -> None:
-        self._model = part.model
+        self._part = part
 
     def model(self) -> nn.Module:
-        match self._model:
-            case spec.DigitsMlp():
-                return mlp(self._model.hidden, batch_norm=self._model.batch_norm)
-            case spec.DigitsCnn():
-                return cnn(self._model.width)
+        match self._part.model:
+            case spec.DigitsMlp() as part:
+                model = mlp(part.hidden, batch_norm=part.batch_norm)
+                return he(model) if part.initial == "he" else model
+            case spec.DigitsCnn(width=width):
+                return cnn(width)
 
     def dataset(self, split: Split) -> Dataset[Any]:
         images, labels = read_digits()
-        train, test = stratified_split(labels)
-        chosen = train if split == "train" else test
+        train, evaluated = stratified_split(labels, self._part.split)
+        if self._part.evaluate_on == "validation":
+            kept, held_out = stratified_split(labels[train], self._part.split)
+            train, evaluated = train[kept], train[held_out]
+        chosen = train if split == "train" else evaluated
         return Images(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen]))
 
     def collate(self, examples: Any) -> Any:
@@ -67,23 +71,31 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
         return self.images[index], self.labels[index]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return self.images[chosen], self.labels[chosen]
+        chosen = torch.from_numpy(np.array(indices))  # as_tensor takes ten times as long for a list
+        return self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
 
 
+@cache
 def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Read scikit-learn's copy without importing scikit-learn, which takes over a second."""
+    """Read scikit-learn's copy without importing scikit-learn, which takes over a second.
+
+    Once in a process: whoever simulates run after run would read them three times a run. Nobody writes into them.
+    """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise FileNotFoundError("the digits are part of scikit-learn, which is not installed")
     with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    return table[:, :-1].reshape(-1, 1, 8, 8) / WHITE, table[:, -1].astype(np.int64)
+    images, labels = table[:, :-1].reshape(-1, 1, 8, 8) / WHITE, table[:, -1].astype(np.int64)
+    images.flags.writeable = labels.flags.writeable = False
+    return images, labels
 
 
-def stratified_split(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of the training and of the test examples: always the same, each class in proportion."""
-    random = np.random.default_rng(SPLIT_SEED)
+def stratified_split(
+    labels: npt.NDArray[np.int64], number: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of the training and of the test examples: the same for a number, each class in proportion."""
+    random = np.random.default_rng(number)
     train, test = [], []
     for label in range(CLASSES):
         members = random.permutation(np.flatnonzero(labels == label))
@@ -117,3 +129,13 @@ def mlp(hidden: Sequence[int], *, batch_norm: bool) -> nn.Module:
         layers.append(nn.ReLU())
         size = width
     return nn.Sequential(*layers, nn.Linear(size, CLASSES))
+
+
+def he(model: nn.Module) -> nn.Module:
+    """Give linear layers weights of variance 2 / inputs, and no biases (He et al., 2015, arXiv:1502.01852, eq. 10)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model

@@ -205,7 +205,7 @@ class Server:
 
     def _start(self, now: float) -> None:
         self._started_at = now
-        self._telemetry.start(self._core.version)
+        self._telemetry.start(self._core.version, seconds_before=self._seconds_before)
         self._next_rate = now + RATE_SECONDS
         self._next_checkpoint = now + (self._spec.checkpoints.every_seconds or math.inf)
         trainers = self._sessions.trainers()

@@ -100,7 +100,7 @@ class Telemetry:
         self._delays = self._counted = 0
         self._group = -1
         self._scales: list[float] = []
-        self._rate_at = clock.steady()
+        self._rate_at = self._began = clock.steady()
 
     def gradient(self, applied: Applied, measured: tuple[float, ...], *, asked: float = 0.0) -> None:
         """Report one applied gradient.
@@ -210,8 +210,12 @@ class Telemetry:
         """Report a value of the run as a whole."""
         self._table(SERVER_WORKER, (key,)).add(version, self._clock.now(), value)
 
-    def start(self, version: int) -> None:
-        """Count updates a second from here."""
+    def start(self, version: int, *, seconds_before: float = 0.0) -> None:
+        """Count updates a second, and seconds of training, from here; `seconds_before` there were before a restart."""
+        self._began = self._clock.steady() - seconds_before
+        self._mark(version)
+
+    def _mark(self, version: int) -> None:
         self._rate_version, self._rate_at = version, self._clock.steady()
 
     def rate(self, version: int) -> None:
@@ -223,7 +227,8 @@ class Telemetry:
         passed = self._clock.steady() - self._rate_at
         if version > self._rate_version and passed > 0.0:
             self._point(events.UPDATES_PER_SECOND, version, (version - self._rate_version) / passed)
-            self.start(version)
+            self._point(events.ELAPSED_SECONDS, version, self._clock.steady() - self._began)
+            self._mark(version)
 
     def evaluation(self, version: int, loss: float, metrics: dict[str, float]) -> None:
         self._point(events.EVALUATION_LOSS, version, loss)

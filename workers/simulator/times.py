@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from workers import spec
 from workers.trainer.batches import BURSTS, MACHINES, TIMES, generator
@@ -17,7 +18,7 @@ SECOND = 1_000_000_000
 BLOCK_STEPS = 64
 """Steps of a trainer whose numbers come from one generator: to make one takes 60 µs, to draw from it hardly any."""
 
-Draw = Callable[[np.random.Generator, int], list[float]]
+Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 
 
 class Stream:
@@ -31,22 +32,22 @@ class Stream:
         number, place = divmod(step, BLOCK_STEPS)
         held, values = self._blocks.get(worker, (-1, []))
         if held != number:
-            values = self._draw(generator(self._seed, *self._key, worker, number), BLOCK_STEPS)
+            values = self._draw(generator(self._seed, *self._key, worker, number), BLOCK_STEPS).tolist()
             self._blocks[worker] = number, values
         return values[place]
 
 
-def uniform(random: np.random.Generator, count: int) -> list[float]:
-    return random.random(count).tolist()
+def uniform(random: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    return random.random(count)
 
 
-def gamma(random: np.random.Generator, count: int, *, mean: float, shape: float) -> list[float]:
-    return random.gamma(shape, mean / shape, count).tolist()
+def gamma(random: np.random.Generator, count: int, *, mean: float, shape: float) -> npt.NDArray[np.float64]:
+    return random.gamma(shape, mean / shape, count)
 
 
-def lognormal(random: np.random.Generator, count: int, *, mean: float, sigma: float) -> list[float]:
+def lognormal(random: np.random.Generator, count: int, *, mean: float, sigma: float) -> npt.NDArray[np.float64]:
     # exp(mu + sigma^2 / 2) is the mean of a lognormal.
-    return random.lognormal(math.log(mean) - sigma * sigma / 2.0, sigma, count).tolist()
+    return random.lognormal(math.log(mean) - sigma * sigma / 2.0, sigma, count)
 
 
 def nanoseconds(seconds: float) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from workers import spec
+from workers.failures import ServerLost
 from workers.process import StopSignal
 from workers.transport.base import ANSWER_SECONDS, Answer, Report, TrainerSession
 
@@ -67,7 +68,11 @@ class DelayedSession:
     def answer(self) -> Answer:
         if not self._under_way:
             return self._session.answer()  # the first weights: nothing has been sent for them
-        came = self._inbox.get(timeout=ANSWER_SECONDS + 2.0 * (self._line.push_seconds + self._line.pull_seconds))
+        patience = ANSWER_SECONDS + 2.0 * (self._line.push_seconds + self._line.pull_seconds)
+        try:
+            came = self._inbox.get(timeout=patience)
+        except queue.Empty:
+            raise ServerLost(f"no answer came over the line in {patience:.0f} s") from None
         self._bell.recv(1)
         self._under_way = False
         if isinstance(came, BaseException):

@@ -14,6 +14,9 @@ const QUESTIONS = {
   kill: ["Kill this run?", "Every process of it ends at once. What came after the last checkpoint is lost.", "Kill the run", "Keep it running"],
 };
 
+// A simulation can't go on from its middle.
+const cannotPause = (summary) => summary.simulated && summary.state !== "queued";
+
 export class Actions {
   constructor(place, changed) {
     this.place = place;
@@ -31,7 +34,7 @@ export class Actions {
   show(summary) {
     for (const button of this.buttons()) {
       const { action } = button.dataset;
-      button.hidden = !POSSIBLE[action].includes(summary.state);
+      button.hidden = !POSSIBLE[action].includes(summary.state) || (action === "pause" && cannotPause(summary));
       button.disabled = summary.wish === action || ["kill", "fail"].includes(summary.wish) ||
         (summary.wish === "cancel" && action === "pause");
     }

@@ -254,11 +254,20 @@ export class OverVersions extends Chart {
     layout.yaxis.tickformat = "~g";
     if (this.logarithmic()) this.byDecades(layout.yaxis);
     else if (this.toZero) layout.yaxis.rangemode = "tozero";
+    else this.roundAConstant(layout.yaxis);
     layout.shapes = this.store.restarts.filter((v) => v > 0).map((version) => ({
       type: "line", xref: "x", yref: "paper", x0: version, x1: version, y0: 0, y1: 1,
       line: { color: colours.muted, width: 1, dash: "dot" },
     }));
     return layout;
+  }
+
+  // A value that never changes would be drawn on an axis of its rounding errors.
+  roundAConstant(axis) {
+    const { least, greatest } = this.span();
+    if (greatest > 0 && greatest - least < 1e-6 * greatest) {
+      axis.autorangeoptions = { include: [0.9 * least, 1.1 * greatest] };
+    }
   }
 
   // Greatest and least of what is drawn, above zero.
@@ -358,13 +367,13 @@ export class AroundServer extends OverVersions {
 // Staleness and what a trainer's window made of it: where there is a context, what was met as dots and it as a line.
 export class WithContext extends OverVersions {
   keys() {
-    return [this.key, this.context];
+    return [this.key, this.context, this.greatest];
   }
 
   traces() {
     const store = this.source();
     const workers = store.workers(this.context).filter((w) => this.focus(w));
-    if (!this.store.workers(this.context).length) return super.traces();
+    if (!this.store.workers(this.context).length) return [...super.traces(), ...this.worst(store)];
     const surface = inks().surface;
     const met = store.workers(this.key).filter((w) => this.focus(w)).map((worker) => ({
       ...stride(...columns(store.points(worker, this.key)), 500),
@@ -382,7 +391,20 @@ export class WithContext extends OverVersions {
         line: { color: colour(workers[i]), width: 2 },
         hovertemplate: `%{y:.4~g} ${this.unit} · context of ${nameOf(workers[i])} · version %{x:,}<extra></extra>`,
       })),
+      ...this.worst(store),
     ];
+  }
+
+  // Where there are too many trainers to show each: the greatest staleness that any of them met.
+  worst(store) {
+    const points = store.points(SERVER, this.greatest);
+    if (!points.x.length) return [];
+    return [{
+      ...stride(points.x, points.y, DRAWN),
+      mode: "lines",
+      line: { color: inks().accent, width: 1.5, dash: "dot" },
+      hovertemplate: `%{y} ${this.unit} · greatest of all trainers · version %{x:,}<extra></extra>`,
+    }];
   }
 }
 
@@ -415,7 +437,7 @@ export class Distribution extends Chart {
   }
 
   traces() {
-    const rows = this.totals.of(this.key).filter((row) => this.focus(row.worker));
+    const rows = this.totals.of(this.key).filter((row) => row.worker >= 0 && this.focus(row.worker));
     const greatest = Math.max(0, ...rows.flatMap((row) => [...row.seen.keys()]));
     const width = Math.max(1, Math.ceil((greatest + 1) / 40));
     const bars = rows.length <= 6;

@@ -3,6 +3,7 @@
 import { Actions } from "./actions.js";
 import { AroundServer, Distribution, OverVersions, Painter, TimeShares, TowardsValue, WithContext } from "./charts.js";
 import { byId, el, say } from "./dom.js";
+import { OverTime, Sawtooth } from "./own.js";
 import { Checkpoints, Figures, Header, Log, Members, Timeline, Workers } from "./panels.js";
 import { Store, Totals } from "./store.js";
 import { Stream } from "./stream.js";
@@ -14,7 +15,8 @@ const BATCH_NORM = /^batch_norm\/(.*)\/(mean|variance|mean_shift|log_variance_ra
 const SUMMED = new Set(["staleness", "compute_seconds", "wait_seconds", "transfer_seconds"]);
 const KEYS = [
   "loss", "staleness", "learning_rate", "updates_per_second", "train/*", "evaluation/*",
-  "context", "mean_delay", "scale_sum", "dropped",
+  "context", "mean_delay", "scale_sum", "dropped", "staleness/greatest", "elapsed_seconds",
+  "candidates", "unacknowledged", "drift", "drift_left",
 ];
 if (byId("chart-scale")) KEYS.push("scale");
 const TOTALS_MS = 30000; // deltas are thinned, so sums made of them are set right now and then
@@ -49,14 +51,25 @@ function overVersions(id, options, Kind = OverVersions) {
 
 overVersions("chart-loss", { key: "loss", evaluation: "evaluation/loss", log: true });
 for (const plot of document.querySelectorAll("[data-metric]")) addMetric(plot);
-overVersions("chart-staleness", { key: "staleness", context: "context", unit: "versions", toZero: true }, WithContext);
+overVersions("chart-staleness", {
+  key: "staleness", context: "context", greatest: "staleness/greatest", unit: "versions", toZero: true,
+}, WithContext);
 overVersions("chart-mean-delay", {
   key: "mean_delay", unit: "versions", smooth: false, towards: () => summary.mean_delay.versions,
 }, TowardsValue);
 overVersions("chart-learning-rate", { key: "learning_rate", log: true, faint: 0.14 });
 if (byId("chart-scale")) overVersions("chart-scale", { key: "scale", log: true, faint: 0.14, toZero: true });
 overVersions("chart-scale-sum", { key: "scale_sum", faint: 0.2, toZero: true });
-overVersions("chart-updates", { key: "updates_per_second", unit: "updates/s", smooth: false, toZero: true });
+overVersions("chart-updates", {
+  key: "updates_per_second", unit: initial.simulated ? "updates per virtual s" : "updates/s", smooth: false, toZero: true,
+});
+overVersions("chart-loss-time", {
+  key: "loss", evaluation: "evaluation/loss", log: true, clock: "elapsed_seconds",
+  timeTitle: initial.simulated ? "virtual seconds of training" : "seconds of training",
+}, OverTime);
+overVersions("chart-candidates", { key: "candidates", unit: "periods", faint: 0.2, toZero: true });
+overVersions("chart-unacknowledged", { key: "unacknowledged", unit: "gradients", faint: 0.2, toZero: true });
+overVersions("chart-drift", { key: "drift", left: "drift_left", toZero: true }, Sawtooth);
 const ofLayer = {
   mean: overVersions("chart-bn-mean", { key: "" }, AroundServer),
   variance: overVersions("chart-bn-variance", { key: "" }, AroundServer),
@@ -94,6 +107,9 @@ const UNPROMISED = {
   mean_delay: byId("chart-mean-delay").parentElement,
   scale_sum: byId("chart-scale-sum").parentElement,
   dropped: byId("dropped"),
+  drift: byId("own-steps"),
+  candidates: byId("chart-candidates").parentElement,
+  unacknowledged: byId("chart-unacknowledged").parentElement,
 };
 
 function makePlaces(keys) {

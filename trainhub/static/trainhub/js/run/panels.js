@@ -97,9 +97,11 @@ export class Figures {
     for (const name of this.metrics) set(`metric-${name}`, summary.metrics[name]);
     set("staleness", store.recentOfAll("staleness"), 3);
     const ended = ENDED.includes(summary.state);
-    say(byId("figure-rate-label"), ended ? "Mean speed" : "Speed");
+    const speed = summary.simulated ? "virtual speed" : "speed";
+    say(byId("figure-rate-label"), ended ? `Mean ${speed}` : speed[0].toUpperCase() + speed.slice(1));
     set("rate", store.recent(-1, "updates_per_second", ended ? Infinity : 3), 3);
     say(byId("figure-version"), whole(summary.version));
+    if (summary.simulated) say(byId("figure-virtual"), summary.virtual_seconds === null ? "–" : duration(summary.virtual_seconds));
     say(byId("figure-refused"), whole(summary.refused));
     const dropped = summary.dropped ?? store.recent(-1, "dropped", 1) ?? 0;
     say(byId("figure-dropped"), whole(dropped));
@@ -172,7 +174,7 @@ export class Members {
         this.rows.delete(id);
       }
     }
-    const order = (m) => (m.role === "server" ? -2 : m.worker ?? 1e6);
+    const order = (m) => (m.role === "server" || m.role === "simulation" ? -2 : m.worker ?? 1e6);
     [...members].sort((a, b) => order(a) - order(b) || a.id - b.id).forEach((member, index) => this.place(member, index));
   }
 
@@ -182,7 +184,7 @@ export class Members {
     row.member = member;
     const server = member.role === "server";
     row.line.className = ["finished", "failed", "lost"].includes(member.state) ? "gone" : "";
-    row.swatch.className = server || member.role === "evaluator" ? "swatch server" : "swatch";
+    row.swatch.className = ["server", "evaluator", "simulation"].includes(member.role) ? "swatch server" : "swatch";
     row.swatch.style.setProperty("--swatch", member.role ? swatch(member.role === "trainer" ? member.worker : -1) : "var(--line-strong)");
     say(row.title, server ? "parameter server" : member.title);
     say(row.where, member.node ? `${member.node} ${member.slot}` : "–");

@@ -178,8 +178,9 @@ export class Store {
     return seen ? sum / seen : null;
   }
 
+  // Of the trainers; a run of very many has series of means beside those of some.
   recentOfAll(key, count = 50) {
-    const means = this.workers(key).map((w) => this.recent(w, key, count)).filter((m) => m !== null);
+    const means = this.workers(key).filter((w) => w >= 0).map((w) => this.recent(w, key, count)).filter((m) => m !== null);
     return means.length ? means.reduce((a, b) => a + b, 0) / means.length : null;
   }
 }
