@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""TrainHub's command line for whoever runs it: up, demo, simulate, replay, signin, migrate, scheduler, agent."""
+"""TrainHub's command line for whoever runs it: up, demo, signin, migrate, scheduler, agent."""
 
 import os
 import sys

@@ -45,6 +45,7 @@ NODE_SIDE = ("workers/tasks.py", "workers/bridge.py", "workers/agent.py", "worke
 RULES = [
     Rule("trainhub/**/*.py", banned=("torch", "workers.process", "workers.server", "workers.trainer")),
     Rule("trainhub/client/**/*.py", banned=("django", "torch", "celery", "channels")),
+    Rule("trainhub/command/**/*.py", banned=("django", "torch", "celery", "channels")),
     Rule(
         "workers/**/*.py",
         banned=("django", "celery", "channels", "trainhub"),
@@ -161,7 +162,7 @@ def test_the_web_process_loads_neither_torch_nor_plotly() -> None:
 def test_a_child_loads_torch_but_no_django() -> None:
     engine = [
         file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for folder in ("server", "trainer", "transport", "methods", "problems", "simulator")
+        for folder in ("server", "trainer", "transport", "methods", "problems", "simulator", "studies")
         for file in (ROOT / "workers" / folder).rglob("*.py")
     ]
     loaded = loaded_after(f"import workers.process, {', '.join(sorted(engine))}")

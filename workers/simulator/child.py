@@ -47,7 +47,7 @@ class Simulated:
         self._checkpointer = Checkpointer(self._simulation.run_parts, folder, child.reporter)
 
     def _begin_log(self) -> EventLog:
-        """A log as `manage.py simulate` writes it: its records name no attempt and no epoch but the first."""
+        """A log as `trainhub simulate` writes it: its records name no attempt and no epoch but the first."""
         header = Header.here(self._spec, run=self._assignment.run, attempt=1, restored=None)
         return event_log.create(Path(self._assignment.work_dir) / event_log.FILE_NAME, header, attempt=1, epoch=1)
 

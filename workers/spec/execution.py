@@ -97,7 +97,7 @@ class RandomCrashes(Part):
 
 
 class Simulate(Part):
-    """The same server, methods and data under a virtual clock, in one process: `manage.py simulate SPEC`."""
+    """The same server, methods and data under a virtual clock, in one process: `trainhub simulate SPEC`."""
 
     kind: Literal["simulate"]
     compute: Annotated[ConstantTimes | GammaTimes | LognormalTimes | TraceTimes, Field(discriminator="kind")] = (

@@ -1,0 +1,1 @@
+"""What a study may measure besides what every run tells."""
