@@ -10,6 +10,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workers.spec_errors import Finding
+from workers.spec_paths import at
+
 Certainty = Literal["patent", "literature", "reconstruction", "plain"]
 
 
@@ -43,6 +46,11 @@ def _by_kind(*entries: Entry) -> dict[str, Entry]:
 
 PROBLEMS: dict[str, ProblemEntry] = {
     "digits": ProblemEntry("digits", "Handwritten digits", "workers.problems.digits:Digits", metrics=("accuracy",)),
+    "images": ProblemEntry("images", "Uploaded images", "workers.problems.images:Images", metrics=("accuracy",)),
+    "table": ProblemEntry("table", "Uploaded table", "workers.problems.tables:Table", metrics=("accuracy", "error")),
+    "text": ProblemEntry(
+        "text", "Uploaded text", "workers.problems.texts:Text", metrics=("bits_per_character", "accuracy")
+    ),
     "ledger": ProblemEntry("ledger", "Ledger (counts updates)", "workers.problems.ledger:Ledger", metrics=("total",)),
 }
 
@@ -294,20 +302,13 @@ class Combination:
     among: tuple[Any, ...]
     because: str
 
-    def refusal(self, spec: object) -> str | None:
+    def refusal(self, spec: object) -> Finding | None:
         """What to tell people, where a spec breaks this."""
-        chosen, found = _at(spec, self.field), _at(spec, self.needs)
+        chosen, found = at(spec, self.field), at(spec, self.needs)
         if chosen not in self.values or found is None or found in self.among:
             return None
         allowed = " or ".join(_text(v) for v in self.among)
-        return f"{self.field} {chosen} {self.because}: {self.needs} must be {allowed}, got {_text(found)}"
-
-
-def _at(spec: object, path: str) -> Any:
-    node: object = spec
-    for part in path.split("."):
-        node = getattr(node, part, None)
-    return node
+        return Finding(self.needs, f"must be {allowed}, got {_text(found)}: {self.field} {chosen} {self.because}")
 
 
 def _text(value: object) -> str:

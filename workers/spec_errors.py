@@ -36,9 +36,24 @@ class SpecError(ValueError):
         return cls([Finding(field, message)])
 
 
+class Misfits(ValueError):
+    """Parts that are right by themselves but not together. Raised by a validator of the whole."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__("; ".join(str(f) for f in findings))
+        self.findings = findings
+
+
 def explain(error: ValidationError, data: object) -> list[Finding]:
     """Say what is wrong with `data`, field by field."""
-    return [Finding(_path(e, data), _message(e)) for e in error.errors()]
+    return [finding for each in error.errors() for finding in _findings(each, data)]
+
+
+def _findings(error: ErrorDetails, data: object) -> list[Finding]:
+    raised = error.get("ctx", {}).get("error")
+    if isinstance(raised, Misfits):
+        return raised.findings
+    return [Finding(_path(error, data), _message(error))]
 
 
 def _path(error: ErrorDetails, data: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,31 +43,31 @@ def test_the_canonical_text_is_the_same_whatever_the_order_and_the_defaults() ->
         ({"delays": [{"kind": "factor", "factor": 0.5}]},
          "delays.0.factor: must be greater than or equal to 1, got 0.5"),
         ({"delays": [{"kind": "factor", "factor": 2, "workers": [9]}]},
-         "delays.0.workers names [9], but trainers are 0 to 1"),
+         "delays.0.workers: names [9], but trainers are 0 to 1"),
         ({"budget": {}}, "budget: needs at least one of passes, updates, seconds, target"),
         ({"workers": {"min": 3, "max": 1}}, "workers: min (3) is above max (1)"),
         ({"gate": {"kind": "hurry"}}, "gate.kind: must be one of async, "),
         ({"rate": {}}, "rate.kind: is required: it says which one is meant"),
         ({"schedule": {"kind": "cosine"}, "budget": {"seconds": 5}},
-         "schedule.kind cosine needs budget.passes or budget.updates: the rate follows it"),
+         "schedule.kind: cosine needs budget.passes or budget.updates: the rate follows it"),
         ({"budget": {"target": {"metric": "f1", "value": 1, "direction": "max"}}},
-         "budget.target.metric must be one of total, got 'f1'"),
+         "budget.target.metric: must be one of total, got 'f1'"),
         ({"compensation": {"kind": "gap-aware"}, "optimizer": {"kind": "adamw", "learning_rate": 1}},
-         "compensation.kind gap-aware owns its momentum: optimizer.kind must be sgd, got adamw"),
+         "optimizer.kind: must be sgd, got adamw: compensation.kind gap-aware owns its momentum"),
         ({"rate": {"kind": "window"}, "gate": {"kind": "sync"}},
-         "rate.kind window takes each learner's own scale: gate.kind must be async or ssp, got sync"),
+         "gate.kind: must be async or ssp, got sync: rate.kind window takes each learner's own scale"),
         ({"rate": {"kind": "balanced-mse"}}, "rate.kappa: is required"),
         ({"waiting": {"kind": "candidate"}, "rate": {"kind": "window"}},
-         "waiting.kind candidate pushes displacements, which the server takes as they are: rate.kind must be constant"),
+         "rate.kind: must be constant, got window: waiting.kind candidate pushes displacements, which the server takes"),
         ({"waiting": {"kind": "candidate"}, "gate": {"kind": "sync"}},
-         "waiting.kind candidate has waiting.k to say who makes an update: gate.kind must be async, got sync"),
-        ({"waiting": {"kind": "candidate", "k": 3}}, "waiting.k must be at most workers.max (2), got 3"),
+         "gate.kind: must be async, got sync: waiting.kind candidate has waiting.k to say who makes an update"),
+        ({"waiting": {"kind": "candidate", "k": 3}}, "waiting.k: must be at most workers.max (2), got 3"),
         ({"waiting": {"kind": "candidate"}, "optimizer": {"kind": "muon", "learning_rate": 1}},
-         "waiting.kind candidate steps in the trainers: optimizer.kind must be sgd or adamw, got muon"),
+         "optimizer.kind: must be sgd or adamw, got muon: waiting.kind candidate steps in the trainers"),
         ({"outer": {"kind": "diloco"}},
-         "outer.kind diloco takes the mean over all trainers: gate.kind must be sync, got async"),
+         "gate.kind: must be sync, got async: outer.kind diloco takes the mean over all trainers"),
         ({"outer": {"kind": "easgd"}, "compensation": {"kind": "dc-asgd-c"}},
-         "outer.kind easgd pushes displacements, which the server takes as they are: compensation.kind must be none"),
+         "compensation.kind: must be none, got dc-asgd-c: outer.kind easgd pushes displacements, which the server takes"),
         ({"problem": {"kind": "python", "target": "no colon"}},
          "problem.target: String should match pattern"),
     ],
@@ -77,6 +78,24 @@ def test_it_names_the_field_and_what_it_may_be(changes: dict[str, Any], error: s
 
 def test_it_finds_everything_that_is_wrong_at_once() -> None:
     assert len(findings(workers=0, seed=-1, batch_size="big")) == 4  # workers is min and max
+
+
+def test_it_finds_every_pair_that_does_not_fit() -> None:
+    changes = {"compensation": {"kind": "gap-aware"}, "gate": {"kind": "softsync", "c": 3}}
+    assert [f.partition(":")[0] for f in findings(**changes)] == ["gate.kind", "gate.c"]
+
+
+@pytest.mark.parametrize("file", sorted(Path("examples").rglob("*.yaml")), ids=str)
+def test_the_short_yaml_of_a_spec_is_the_same_spec(file: Path) -> None:
+    told = RunSpec.parse_yaml(file.read_text())
+    assert RunSpec.parse_yaml(told.as_yaml()).canonical() == told.canonical()
+
+
+def test_the_short_yaml_leaves_out_what_goes_without_saying() -> None:
+    assert "gate" not in spec().as_yaml()
+    assert "workers: 2" in spec().as_yaml()
+    cnn = spec(problem={"kind": "digits", "model": {"kind": "cnn", "width": 4}})
+    assert "{kind: cnn, width: 4}" in cnn.as_yaml()
 
 
 @pytest.mark.parametrize(

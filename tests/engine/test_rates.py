@@ -194,23 +194,23 @@ SOFTSYNC = {"kind": "softsync", "c": 2}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"compensation": {"kind": "gap-aware"}, "optimizer": MOMENTUM}, "optimizer.momentum must be 0.0, got 0.9"),
-        ({"compensation": {"kind": "multi-asgd"}, "optimizer": ADAMW}, "optimizer.kind must be sgd, got adamw"),
-        ({"compensation": {"kind": "dana-zero"}, "gate": SOFTSYNC}, "gate.kind must be async or ssp, got softsync"),
-        ({"compensation": {"kind": "dana-zero"}, "rate": {"kind": "balanced"}}, "rate.kind must be constant"),
+        ({"compensation": {"kind": "gap-aware"}, "optimizer": MOMENTUM}, "optimizer.momentum: must be 0.0, got 0.9"),
+        ({"compensation": {"kind": "multi-asgd"}, "optimizer": ADAMW}, "optimizer.kind: must be sgd, got adamw"),
+        ({"compensation": {"kind": "dana-zero"}, "gate": SOFTSYNC}, "gate.kind: must be async or ssp, got softsync"),
+        ({"compensation": {"kind": "dana-zero"}, "rate": {"kind": "balanced"}}, "rate.kind: must be constant"),
         (
             {"compensation": {"kind": "dc-asgd-c"}, "gate": SOFTSYNC | {"waiting": False}},
-            "dc-asgd-c needs the weights a gradient was made on: gate.waiting must be true, got false",
+            "gate.waiting: must be true, got false: compensation.kind dc-asgd-c needs the weights a gradient was made on",
         ),
-        ({"rate": {"kind": "adadelay", "kappa": 1}, "schedule": {"kind": "cosine"}}, "schedule.kind must be constant"),
+        ({"rate": {"kind": "adadelay", "kappa": 1}, "schedule": {"kind": "cosine"}}, "schedule.kind: must be constant"),
         (
             {"rate": {"kind": "adadelay", "kappa": 1}, "schedule": {"kind": "constant", "warmup_passes": 1}},
-            "schedule.warmup_passes must be 0.0",
+            "schedule.warmup_passes: must be 0.0",
         ),
-        ({"rate": {"kind": "window"}, "gate": SOFTSYNC}, "gate.kind must be async or ssp"),
+        ({"rate": {"kind": "window"}, "gate": SOFTSYNC}, "gate.kind: must be async or ssp"),
         ({"rate": {"kind": "balanced-mse"}}, "rate.kappa"),
-        ({"gate": SOFTSYNC | {"c": 5}}, "gate.c must be at most workers.max (4), got 5"),
-        ({"gate": {"kind": "backup", "extra": 4}}, "gate.extra must be below workers.max (4), got 4"),
+        ({"gate": SOFTSYNC | {"c": 5}}, "gate.c: must be at most workers.max (4), got 5"),
+        ({"gate": {"kind": "backup", "extra": 4}}, "gate.extra: must be below workers.max (4), got 4"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused_with_the_field_to_change(

@@ -60,7 +60,7 @@ def test_a_point_that_is_on_no_axis_is_named() -> None:
 
 def test_a_spec_that_can_t_be_run_is_told_with_its_place_in_the_study() -> None:
     wrong = {"label": "odd", "set": {"gate": {"kind": "softsync", "c": 3}}}
-    with pytest.raises(SpecError, match=r"gate.c must be at most workers.max \(2\), got 3 \(in odd, workers 2\)"):
+    with pytest.raises(SpecError, match=r"gate.c: must be at most workers.max \(2\), got 3 \(in odd, workers 2\)"):
         cells(study(axes={"workers": [2, 4]}, methods=[wrong]))
 
 

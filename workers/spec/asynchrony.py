@@ -44,7 +44,7 @@ class Ssp(Part):
 
     kind: Literal["ssp"]
     bound: int = Field(ge=0, le=1_000_000)
-    """In rounds, which are a trainer's own gradients."""
+    """Rounds between the fastest and the slowest; a round is a gradient of a trainer's own."""
 
 
 Gate = Annotated[AsyncGate | Softsync | SyncGate | Backup | Ssp, Field(discriminator="kind")]
@@ -93,6 +93,7 @@ class AdaDelay(Part):
 
     kind: Literal["adadelay"]
     kappa: Positive
+    """How fast steps shrink with time and staleness."""
 
 
 class Ringmaster(Part):
@@ -131,6 +132,8 @@ Rate = Annotated[
 
 
 class NoCompensation(Part):
+    """Gradients are taken as they come."""
+
     kind: Literal["none"] = "none"
 
 
@@ -139,6 +142,7 @@ class DcAsgd(Part):
 
     kind: Literal["dc-asgd-c"]
     lam: NotNegative = 0.04
+    """How much of the correction is added."""
 
 
 class DcAsgdAdaptive(Part):
@@ -146,6 +150,7 @@ class DcAsgdAdaptive(Part):
 
     kind: Literal["dc-asgd-a"]
     lam0: NotNegative = 2.0
+    """How much of it is added where gradients are small."""
 
 
 class GapAware(Part):
@@ -153,7 +158,9 @@ class GapAware(Part):
 
     kind: Literal["gap-aware"]
     momentum: Fraction = 0.9
+    """Its own, in place of the optimizer's."""
     nesterov: bool = False
+    """Look ahead along the momentum."""
 
     @model_validator(mode="after")
     def _nesterov_looks_ahead_by_momentum(self) -> Self:
@@ -167,6 +174,7 @@ class MultiAsgd(Part):
 
     kind: Literal["multi-asgd"]
     momentum: Fraction = 0.9
+    """Of each trainer's own, in place of the optimizer's."""
 
 
 class DanaZero(Part):
@@ -174,6 +182,7 @@ class DanaZero(Part):
 
     kind: Literal["dana-zero"]
     momentum: Fraction = 0.9
+    """Of each trainer's own, in place of the optimizer's."""
 
 
 Compensation = Annotated[

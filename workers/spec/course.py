@@ -10,8 +10,12 @@ from workers.spec.base import MAX_TRAINERS, Part, Positive
 
 
 class Workers(Part):
+    """How many trainers take part; the parameter server comes on top."""
+
     min: int = Field(ge=1, le=MAX_TRAINERS)
+    """With fewer trainers the run does not start, and stops where it can't get another."""
     max: int = Field(ge=1, le=MAX_TRAINERS)
+    """As many as there are slots for, up to this."""
 
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:
@@ -21,18 +25,27 @@ class Workers(Part):
 
 
 class Target(Part):
+    """A value of a metric that ends the run."""
+
     metric: str = Field(min_length=1, max_length=80)
+    """What the evaluation reports, by its name: `accuracy` for classes, `loss` for every problem."""
     value: float = Field(allow_inf_nan=False)
+    """The run stops once an evaluation reaches it."""
     direction: Literal["min", "max"]
+    """`max`: at this value or above; `min`: at this value or below."""
 
 
 class Budget(Part):
     """When to stop: at whichever limit comes first."""
 
     passes: Positive | None = None
+    """Passes over the training data, of all trainers together."""
     updates: int | None = Field(default=None, ge=1)
+    """New versions of the weights."""
     seconds: Positive | None = None
+    """Time of training; virtual time where the run is simulated."""
     target: Target | None = None
+    """Stop as soon as an evaluation is good enough."""
 
     @model_validator(mode="after")
     def _something_ends_the_run(self) -> Self:
@@ -42,16 +55,21 @@ class Budget(Part):
 
 
 class Fresh(Part):
+    """New weights, made from the seed."""
+
     kind: Literal["fresh"] = "fresh"
 
 
 class FromCheckpoint(Part):
+    """The weights of a run that was trained before."""
+
     kind: Literal["checkpoint"]
     run: int = Field(ge=1)
+    """Number of the run whose checkpoint it starts from, in the same project."""
     version: int | None = Field(default=None, ge=0)
-    """None: the newest one."""
+    """Left out: the newest one."""
     take: Literal["weights", "all"] = "weights"
-    """`all` goes on with optimizer, clocks and data position too."""
+    """`weights` alone, or `all`: optimizer, clocks and data position go on too."""
 
 
 class FactorDelay(Part):
@@ -59,8 +77,9 @@ class FactorDelay(Part):
 
     kind: Literal["factor"]
     factor: float = Field(ge=1, le=1000)
+    """How many times as long a batch takes."""
     workers: list[Annotated[int, Field(ge=0)]] | None = None
-    """Trainers it falls on, from 0. None: all."""
+    """Trainers it falls on, from 0. Left out: all."""
 
 
 class GammaDelay(Part):
@@ -68,8 +87,11 @@ class GammaDelay(Part):
 
     kind: Literal["gamma"]
     mean_seconds: float = Field(gt=0, le=60)
+    """Time of a batch, on average."""
     shape: float = Field(default=100.0, gt=0, le=1e6)
+    """The larger, the more alike the times are."""
     workers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Trainers it falls on, from 0. Left out: all."""
 
 
 class Latency(Part):
@@ -77,20 +99,31 @@ class Latency(Part):
 
     kind: Literal["latency"]
     push_seconds: float = Field(default=0.0, ge=0, le=60)
+    """From a trainer to the server."""
     pull_seconds: float = Field(default=0.0, ge=0, le=60)
+    """From the server to a trainer."""
     workers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Trainers it falls on, from 0. Left out: all."""
 
 
 Delay = Annotated[FactorDelay | GammaDelay | Latency, Field(discriminator="kind")]
 
 
 class Checkpoints(Part):
+    """Which weights are kept as files."""
+
     every_seconds: Positive | None = 10.0
-    """None: only when the run pauses or ends."""
+    """Switched off: only when the run pauses or ends."""
     keep_last: int = Field(default=3, ge=1, le=1000)
+    """The newest checkpoints, as many as this, are kept."""
     keep_best: int = Field(default=1, ge=0, le=100)
+    """Besides them, those that were evaluated best."""
 
 
 class Evaluation(Part):
+    """When the weights are tried on examples that nobody trains on."""
+
     every_passes: Positive = 1.0
+    """How often the weights are evaluated."""
     batch_size: int = Field(default=256, ge=1, le=65536)
+    """Changes how fast an evaluation is, not what it finds."""

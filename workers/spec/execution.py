@@ -20,6 +20,7 @@ class ConstantTimes(Part):
 
     kind: Literal["constant"]
     mean_seconds: Positive = 1.0
+    """Virtual time of a push."""
 
 
 class GammaTimes(Part):
@@ -27,7 +28,9 @@ class GammaTimes(Part):
 
     kind: Literal["gamma"] = "gamma"
     mean_seconds: Positive = 1.0
+    """Virtual time of a push, on average."""
     shape: float = Field(default=100.0, gt=0, le=1e6)
+    """The larger, the more alike the times are."""
 
 
 class LognormalTimes(Part):
@@ -35,6 +38,7 @@ class LognormalTimes(Part):
 
     kind: Literal["lognormal"]
     mean_seconds: Positive = 1.0
+    """Virtual time of a push, on average."""
     sigma: float = Field(default=0.3, ge=0, le=5)
     """Standard deviation of the logarithm."""
 
@@ -52,7 +56,9 @@ class Bursts(Part):
 
     kind: Literal["bursts"]
     share: float = Field(default=0.08, ge=0, le=1)
+    """Of all pushes."""
     factor: float = Field(default=6.0, gt=0, le=1e6)
+    """How many times as long they take."""
 
 
 class Straggler(Part):
@@ -60,7 +66,9 @@ class Straggler(Part):
 
     kind: Literal["straggler"]
     factor: float = Field(default=4.0, gt=0, le=1e6)
+    """How many times as long it takes."""
     worker: int = Field(default=0, ge=0)
+    """Which trainer, from 0."""
 
 
 class HalfSlow(Part):
@@ -68,6 +76,7 @@ class HalfSlow(Part):
 
     kind: Literal["half"]
     factor: float = Field(gt=0, le=1e6)
+    """How many times as long they take."""
 
 
 class Machines(Part):
@@ -76,6 +85,7 @@ class Machines(Part):
 
     kind: Literal["machines"]
     variation: float = Field(default=0.6, gt=0, le=5)
+    """0.6 is what DANA takes; near 0 all are alike."""
 
 
 class Crash(Part):
@@ -83,9 +93,11 @@ class Crash(Part):
 
     kind: Literal["crash"]
     worker: int = Field(ge=0)
+    """Which trainer, from 0."""
     at_seconds: NotNegative
+    """Virtual time at which it is lost."""
     back_after_seconds: NotNegative | None = None
-    """None: it does not come back."""
+    """Virtual time until it is back. Left out: it does not come back."""
 
 
 class RandomCrashes(Part):
@@ -93,7 +105,9 @@ class RandomCrashes(Part):
 
     kind: Literal["random-crashes"]
     mean_up_seconds: Positive
+    """Virtual time between two losses of a trainer, on average."""
     down_seconds: NotNegative = 10.0
+    """Virtual time until it is back."""
 
 
 class Simulate(Part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 import yaml
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from workers import catalog
 from workers.spec.asynchrony import AsyncGate, Backup, Compensation, ConstantRate, Gate, NoCompensation, Rate, Softsync
 from workers.spec.base import VERSION, Part, Positive, Tag
+from workers.spec.brief import as_yaml
 from workers.spec.course import Budget, Checkpoints, Delay, Evaluation, Fresh, FromCheckpoint, Workers
 from workers.spec.execution import Crash, Live, Simulate, Straggler
 from workers.spec.optimization import AdamW, Constant, Cosine, Muon, Sgd, Step
@@ -27,25 +28,31 @@ from workers.spec.trainers import (
     ServerBatchNorm,
     SingleDevice,
 )
-from workers.spec_errors import SpecError, explain
+from workers.spec_errors import Finding, Misfits, SpecError, explain
 
 
 class RunSpec(Part):
     """Everything a run is. Defaults are what a newcomer should want."""
 
     version: int = VERSION
+    """Of this schema."""
     name: str = Field(min_length=1, max_length=120)
+    """What the list of runs shows."""
     notes: str = Field(default="", max_length=10_000)
+    """Anything worth remembering; shown with the experiment."""
     tags: list[Tag] = Field(default=[], max_length=20)
+    """Words to find runs by: letters, digits, spaces and . : / - _"""
     problem: Problem
     optimizer: Annotated[Sgd | AdamW | Muon, Field(discriminator="kind")]
     schedule: Annotated[Constant | Cosine | Step, Field(discriminator="kind")] = Constant()
     batch_size: int = Field(default=32, ge=1, le=65536)
+    """Examples in a trainer's batch."""
     accumulation: int = Field(default=1, ge=1, le=1024)
     """Batches whose mean gradient makes one push."""
     clip_norm: Positive | None = None
-    """Largest norm of a pushed gradient; longer ones are shortened to it by their trainer."""
+    """Largest norm of a pushed gradient; longer ones are shortened to it. Left out: none is."""
     data_loader_workers: int = Field(default=0, ge=0, le=32)
+    """Processes that prepare a trainer's batches. 0: the trainer does it itself."""
     workers: Workers
     gate: Gate = AsyncGate()
     rate: Rate = ConstantRate()
@@ -59,11 +66,15 @@ class RunSpec(Part):
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     delays: list[Delay] = Field(default=[], max_length=64)
+    """Make trainers slow on purpose, to see what asynchrony does."""
     execution: Annotated[Live | Simulate, Field(discriminator="kind")] = Live()
     start: Annotated[Fresh | FromCheckpoint, Field(discriminator="kind")] = Fresh()
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Of initial weights and of the order of examples."""
     priority: int = Field(default=0, ge=-100, le=100)
+    """Runs with more of it start first; equal ones in the order they came."""
     device: Literal["cpu"] = "cpu"
+    """What trainers compute on."""
     restarts: int = Field(default=5, ge=0, le=1000)
     """How often a lost server or trainer is replaced before the run fails."""
 
@@ -76,40 +87,45 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
+        if found := list(self._misfits()):
+            raise Misfits(found)
+        return self
+
+    def _misfits(self) -> Iterator[Finding]:
         for combination in catalog.COMBINATIONS:
             if refusal := combination.refusal(self):
-                raise ValueError(refusal)
-        if isinstance(self.gate, Softsync) and self.gate.c > self.workers.max:
-            raise ValueError(f"gate.c must be at most workers.max ({self.workers.max}), got {self.gate.c}")
-        if isinstance(self.waiting, Candidate) and (self.waiting.k or 1) > self.workers.max:
-            raise ValueError(f"waiting.k must be at most workers.max ({self.workers.max}), got {self.waiting.k}")
-        if isinstance(self.gate, Backup) and self.gate.extra >= self.workers.max:
-            raise ValueError(f"gate.extra must be below workers.max ({self.workers.max}), got {self.gate.extra}")
+                yield refusal
+        yield from self._counts_of_trainers()
         decays = self.schedule.kind != "constant"
         if decays and self.budget.passes is None and self.budget.updates is None:
-            raise ValueError(
-                f"schedule.kind {self.schedule.kind} needs budget.passes or budget.updates: the rate follows it"
-            )
-        for index, delay in enumerate(self.delays):
-            outside = [w for w in delay.workers or [] if w >= self.workers.max]
-            if outside:
-                raise ValueError(
-                    f"delays.{index}.workers names {outside}, but trainers are 0 to {self.workers.max - 1}"
-                )
-        if isinstance(self.execution, Simulate):
-            self._trainers_of_the_simulation_exist(self.execution)
+            needs = f"{self.schedule.kind} needs budget.passes or budget.updates: the rate follows it"
+            yield Finding("schedule.kind", needs)
         target = self.budget.target
         known = catalog.metrics_of(self.problem.kind)
         if target and known and target.metric not in known:
-            raise ValueError(f"budget.target.metric must be one of {', '.join(known)}, got {target.metric!r}")
-        return self
+            yield Finding("budget.target.metric", f"must be one of {', '.join(known)}, got {target.metric!r}")
 
-    def _trainers_of_the_simulation_exist(self, execution: Simulate) -> None:
+    def _counts_of_trainers(self) -> Iterator[Finding]:
+        most = self.workers.max
+        if isinstance(self.gate, Softsync) and self.gate.c > most:
+            yield Finding("gate.c", f"must be at most workers.max ({most}), got {self.gate.c}")
+        if isinstance(self.waiting, Candidate) and (self.waiting.k or 1) > most:
+            yield Finding("waiting.k", f"must be at most workers.max ({most}), got {self.waiting.k}")
+        if isinstance(self.gate, Backup) and self.gate.extra >= most:
+            yield Finding("gate.extra", f"must be below workers.max ({most}), got {self.gate.extra}")
+        for index, delay in enumerate(self.delays):
+            if outside := [w for w in delay.workers or [] if w >= most]:
+                yield Finding(f"delays.{index}.workers", f"names {outside}, but trainers are 0 to {most - 1}")
+        if isinstance(self.execution, Simulate):
+            yield from self._trainers_of_the_simulation(self.execution)
+
+    def _trainers_of_the_simulation(self, execution: Simulate) -> Iterator[Finding]:
         named = [(f"slow.{i}", s.worker) for i, s in enumerate(execution.slow) if isinstance(s, Straggler)]
         named += [(f"faults.{i}", f.worker) for i, f in enumerate(execution.faults) if isinstance(f, Crash)]
         for field, worker in named:
             if worker >= self.workers.max:
-                raise ValueError(f"execution.{field}.worker is {worker}, but trainers are 0 to {self.workers.max - 1}")
+                message = f"is {worker}, but trainers are 0 to {self.workers.max - 1}"
+                yield Finding(f"execution.{field}.worker", message)
 
     @property
     def displaces(self) -> bool:
@@ -133,6 +149,10 @@ class RunSpec(Part):
     def canonical(self) -> str:
         """The one text of this spec: every default written out, keys sorted, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def as_yaml(self) -> str:
+        """The shortest YAML that parses to this spec."""
+        return as_yaml(self)
 
     @classmethod
     def parse(cls, data: object) -> RunSpec:

@@ -42,6 +42,8 @@ class RecentMean(Part):
 
 
 class SingleDevice(Part):
+    """Each trainer has the whole model on one device."""
+
     kind: Literal["single"] = "single"
 
 
@@ -61,10 +63,12 @@ class Candidate(Part):
     mode: Literal["compensate", "overwrite"] = "compensate"
     """Whether what the server has not seen yet is kept when its weights come, or overwritten by them."""
     k: int | None = Field(default=None, ge=1, le=MAX_TRAINERS)
-    """Trainers whose displacements make an update. None: all that live."""
+    """Trainers whose displacements make an update. Left out: all that live."""
 
 
 class NoOuter(Part):
+    """Trainers push gradients; the server makes all steps."""
+
     kind: Literal["none"] = "none"
 
 
@@ -86,6 +90,7 @@ class DiLoCo(OuterPart):
     learning_rate: Positive = 0.7
     """Of the outer step."""
     momentum: Fraction = 0.9
+    """Of the outer step."""
 
 
 class Easgd(OuterPart):
@@ -103,6 +108,7 @@ class DelayedNesterov(OuterPart):
     learning_rate: Positive = 0.7
     """Of the outer step."""
     momentum: Fraction = 0.9
+    """Of the outer step."""
 
 
 Outer = Annotated[NoOuter | LocalSgd | DiLoCo | Easgd | DelayedNesterov, Field(discriminator="kind")]

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import Any
 
 from workers.spec import RunSpec
 from workers.spec_errors import Finding, SpecError
+from workers.spec_paths import at, changed
 from workers.studies.plan import Method, Point, Rate, Study, Value
 
 KEY_LENGTH = 16
@@ -150,33 +150,8 @@ def _cell(study: Study, method: Method, points: dict[str, Point], last: list[dic
     spec = RunSpec.parse(changed({"name": _name(study, labels)} | study.base, changes))
     if spec.execution.kind != "simulate":
         raise SpecError.one("base.execution.kind", "must be simulate: a study is made of simulated runs")
-    return Cell(spec, labels | {study.tuned_field: _at(spec, study.tuned_field)}, tuple(study.measures))
+    return Cell(spec, labels | {study.tuned_field: at(spec, study.tuned_field)}, tuple(study.measures))
 
 
 def _name(study: Study, labels: Labels) -> str:
     return f"{study.name}: {labels['method']}"[:120]
-
-
-def changed(data: Mapping[str, Any], changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The data with dotted fields replaced, one change after the other."""
-    result = deepcopy(dict(data))
-    for change in changes:
-        for field, value in change.items():
-            *parents, last = field.split(".")
-            node = result
-            for parent in parents:
-                below = node.get(parent)
-                if below is None:
-                    below = node[parent] = {}
-                if not isinstance(below, dict):
-                    raise SpecError.one(field, f"can't be set: {parent} is {below!r}")
-                node = below
-            node[last] = deepcopy(value)
-    return result
-
-
-def _at(spec: RunSpec, field: str) -> Any:
-    node: Any = spec
-    for part in field.split("."):
-        node = getattr(node, part, None)
-    return node
