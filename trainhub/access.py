@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import Http404
 from django.shortcuts import get_object_or_404
 
-from trainhub.models import Experiment, Membership, Role, Run
+from trainhub.models import Dataset, Experiment, Membership, Project, Role, Run
 
 Visitor = AbstractBaseUser | AnonymousUser
 
@@ -28,15 +27,20 @@ def visible_runs(user: Visitor) -> QuerySet[Run]:
     return runs.filter(Q(experiment__owner=user) | Q(experiment__project__in=shared))
 
 
-def experiment_to_see(user: Visitor, experiment_id: int) -> Experiment:
-    """Raises Http404 for whoever may not see its runs."""
+def visible_experiments(user: Visitor) -> QuerySet[Experiment]:
+    """Those whose runs the user may see."""
     experiments = Experiment.objects.select_related("project", "owner")
     if not isinstance(user, User) or not user.is_active:
-        raise Http404
-    if not user.is_superuser:
-        shared = Membership.objects.filter(user=user).values("project")
-        experiments = experiments.filter(Q(owner=user) | Q(project__in=shared))
-    return get_object_or_404(experiments, pk=experiment_id)
+        return experiments.none()
+    if user.is_superuser:
+        return experiments
+    shared = Membership.objects.filter(user=user).values("project")
+    return experiments.filter(Q(owner=user) | Q(project__in=shared))
+
+
+def experiment_to_see(user: Visitor, experiment_id: int) -> Experiment:
+    """Raises Http404 for whoever may not see its runs."""
+    return get_object_or_404(visible_experiments(user), pk=experiment_id)
 
 
 def run_to_see(user: Visitor, run_id: int) -> Run:
@@ -67,3 +71,60 @@ def who_may_see(run_id: int, user_ids: Iterable[int]) -> set[int]:
     owned = Q(experiments__runs=run_id)
     shared = Q(memberships__project__experiments__runs=run_id)
     return set(people.filter(Q(is_superuser=True) | owned | shared).values_list("pk", flat=True))
+
+
+def projects_of(user: Visitor, *, to_change: bool = False) -> QuerySet[Project]:
+    """Projects the user may look into, or submit to and upload to."""
+    if not isinstance(user, User) or not user.is_active:
+        return Project.objects.none()
+    if user.is_superuser:
+        return Project.objects.order_by("name")
+    mine = Membership.objects.filter(user=user)
+    if to_change:
+        mine = mine.filter(role__in=CHANGERS)
+    return Project.objects.filter(pk__in=mine.values("project")).order_by("name")
+
+
+def project_for_change(user: Visitor, name: str | None) -> Project:
+    """The project of that name, or without a name the only one or the oldest that the user may change.
+
+    Raises Http404 for one the user may not see, PermissionDenied where the user may only look.
+    """
+    changeable = projects_of(user, to_change=True)
+    if name is None:
+        first = changeable.order_by("created_at", "pk").first()
+        if first is None:
+            raise PermissionDenied("You are no member of any project; ask an admin to make you one.")
+        return first
+    project = get_object_or_404(projects_of(user), name=name)
+    if not changeable.filter(pk=project.pk).exists():
+        raise PermissionDenied(f"You may look at project {name}, but not change it.")
+    return project
+
+
+def visible_datasets(user: Visitor) -> QuerySet[Dataset]:
+    """Data sets of the projects that the user may look into."""
+    return Dataset.objects.select_related("project", "owner").filter(project__in=projects_of(user))
+
+
+def dataset_to_see(user: Visitor, dataset_id: int) -> Dataset:
+    """Raises Http404 for whoever may not see it."""
+    return get_object_or_404(visible_datasets(user), pk=dataset_id)
+
+
+def dataset_for_change(user: Visitor, dataset_id: int) -> Dataset:
+    """Raises Http404 for whoever may not see it, PermissionDenied for whoever may only look."""
+    dataset = dataset_to_see(user, dataset_id)
+    if not projects_of(user, to_change=True).filter(pk=dataset.project_id).exists():
+        raise PermissionDenied("You may look at this data set, but not change it.")
+    return dataset
+
+
+def may_run_code(user: Visitor) -> bool:
+    """Whether the user may name code by its import path, which then runs on the nodes."""
+    return isinstance(user, User) and user.has_perm("trainhub.run_code")
+
+
+def is_operator(user: Visitor) -> bool:
+    """Whether the user keeps the installation: drains nodes, sees who runs what on them."""
+    return isinstance(user, User) and user.is_active and user.is_staff

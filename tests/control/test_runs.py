@@ -41,7 +41,7 @@ def test_a_simulation_of_any_size_asks_for_one_slot(project: Project, alice: Use
 
 def test_a_simulation_of_other_weights_than_fresh_ones_is_refused(project: Project, alice: User) -> None:
     start = {"kind": "checkpoint", "run": 1}
-    with pytest.raises(NotSimulated, match=r"start\.kind must be fresh"):
+    with pytest.raises(NotSimulated, match=r"start\.kind: must be fresh"):
         runs.submit(project=project, owner=alice, spec=spec(start=start, execution={"kind": "simulate"}))
     assert not Run.objects.exists()
 

@@ -18,11 +18,22 @@ class WrongState(ActionError):
     code = "wrong-state"
 
 
-class NoCheckpoint(ActionError):
+class FieldError(ActionError):
+    """Something wrong with one named field of what was given."""
+
+    status = 422
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class NoCheckpoint(FieldError):
     code = "no-checkpoint"
 
 
-class NotSimulated(ActionError):
+class NotSimulated(FieldError):
     """A simulation that can't be."""
 
     code = "not-simulated"
@@ -36,3 +47,38 @@ class WrongExperiment(ActionError):
     """An experiment without runs, with too many, or with a name that can't be."""
 
     code = "wrong-experiment"
+
+
+class NoDataset(FieldError):
+    """A spec names data that its project does not have, or that its problem can't take."""
+
+    code = "no-dataset"
+
+
+class NotAllowedToRunCode(FieldError):
+    code = "may-not-run-code"
+    status = 403
+
+
+class KeyReused(ActionError):
+    """An idempotency key that stands for another submission."""
+
+    code = "key-reused"
+
+
+class WrongKey(FieldError):
+    code = "wrong-key"
+
+
+class WrongToken(FieldError):
+    code = "wrong-token"
+
+
+class WrongDataset(FieldError):
+    """A data set that can't be: its name, its format, or what is in the file."""
+
+    code = "wrong-dataset"
+
+
+class InUse(ActionError):
+    code = "in-use"

@@ -6,11 +6,12 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from trainhub.actions import announce
+from trainhub.actions import announce, audit
 from trainhub.models import Node, Slot
 
 
@@ -66,6 +67,22 @@ def beat(node: Node) -> bool:
 def sign_off(node: Node) -> None:
     """The agent shuts down in order: no new members until it is back."""
     Node.objects.filter(pk=node.pk, agent=node.agent).update(online=False)
+    announce.wake_scheduler()
+
+
+@transaction.atomic
+def drain(node: Node, *, by: User) -> None:
+    """Give it no new members. Those it has work on to their end."""
+    if Node.objects.filter(pk=node.pk, drained=False).update(drained=True):
+        audit.of_node(by, "drain", node, f"Drained node {node.name}")
+    announce.wake_scheduler()
+
+
+@transaction.atomic
+def undrain(node: Node, *, by: User) -> None:
+    """Give it members again."""
+    if Node.objects.filter(pk=node.pk, drained=True).update(drained=False):
+        audit.of_node(by, "undrain", node, f"Took node {node.name} back into use")
     announce.wake_scheduler()
 
 

@@ -11,13 +11,22 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from trainhub.actions import announce, events, slots
-from trainhub.actions.errors import CannotPause, NoCheckpoint, NotSimulated, WrongExperiment, WrongState
+from trainhub.actions import announce, audit, events, slots
+from trainhub.actions.errors import (
+    CannotPause,
+    NoCheckpoint,
+    NoDataset,
+    NotAllowedToRunCode,
+    NotSimulated,
+    WrongExperiment,
+    WrongState,
+)
 from trainhub.models import (
     UNCLAIMED,
     Artifact,
     ArtifactKind,
     Attempt,
+    Dataset,
     Event,
     Experiment,
     Level,
@@ -28,7 +37,7 @@ from trainhub.models import (
     Wish,
 )
 from workers.assignment import Cause, Exit, Outcome
-from workers.spec import FromCheckpoint, RunSpec
+from workers.spec import FromCheckpoint, PythonTarget, RunSpec
 
 STOP_SECONDS = 30
 """How long a run may take to stop in order before it is killed."""
@@ -66,10 +75,9 @@ class Cell(Protocol):
 def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
     """Write an experiment of one run, queued. Once this returns, the submission cannot be lost.
 
-    Raises NoCheckpoint when the spec starts from one that does not exist in this project, NotSimulated when it asks
-    to be simulated and can't be.
+    Raises what `check` raises.
     """
-    check(project, [spec])
+    check(project, owner, [spec])
     experiment = Experiment.objects.create(
         project=project, owner=owner, name=spec.name, notes=spec.notes, tags=spec.tags
     )
@@ -95,7 +103,7 @@ def submit_many(
         raise WrongExperiment(f"an experiment has 1 to {MOST_RUNS} runs; this one would have {len(cells)}")
     if not 1 <= len(name) <= NAME_CHARACTERS:
         raise WrongExperiment(f"an experiment's name has 1 to {NAME_CHARACTERS} characters; this one has {len(name)}")
-    check(project, [cell.spec for cell in cells])
+    check(project, owner, [cell.spec for cell in cells])
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.labels))
     experiment = Experiment.objects.create(
         project=project, owner=owner, name=name, notes=notes, tags=list(tags), axes=axes
@@ -126,27 +134,62 @@ def _queue(experiment: Experiment, cells: Sequence[tuple[RunSpec, Mapping[str, L
     Event.objects.bulk_create(
         [Event(run=run, at=now, kind="submitted", message=message) for run in written], batch_size=BATCH_ROWS
     )
+    noun = "run" if len(written) == 1 else "runs"
+    audit.record(
+        experiment.owner,
+        "submit",
+        "experiment",
+        f"Submitted {experiment.name}: {len(written)} {noun}",
+        subject_id=experiment.pk,
+        project=experiment.project,
+    )
     announce.wake_scheduler()
     return written
 
 
-def check(project: Project, specs: Sequence[RunSpec]) -> None:
-    """Whether all of these can be queued. Raises NotSimulated and NoCheckpoint."""
+def check(project: Project, owner: User, specs: Sequence[RunSpec]) -> None:
+    """Whether all of these can be queued by this person.
+
+    Raises NotSimulated, NoCheckpoint, NoDataset and NotAllowedToRunCode, each with the field to change.
+    """
     for spec in specs:
         check_execution(spec)
     for spec in {spec.start.model_dump_json(): spec for spec in specs}.values():
         check_start(project, spec)
+    for spec in {spec.problem.model_dump_json(): spec for spec in specs}.values():
+        check_code(owner, spec)
+        check_data(project, spec)
 
 
 def check_execution(spec: RunSpec) -> None:
     if spec.execution.kind == "simulate" and spec.start.kind != "fresh":
-        raise NotSimulated("start.kind must be fresh: a simulation starts with fresh weights")
+        raise NotSimulated("start.kind", "must be fresh: a simulation starts with fresh weights")
 
 
 def check_start(project: Project, spec: RunSpec) -> None:
     if isinstance(spec.start, FromCheckpoint) and start_checkpoint(project, spec.start) is None:
         version = "" if spec.start.version is None else f" at version {spec.start.version}"
-        raise NoCheckpoint(f"start.run: run {spec.start.run} has no checkpoint{version} in project {project.name}")
+        raise NoCheckpoint("start.run", f"run {spec.start.run} has no checkpoint{version} in project {project.name}")
+
+
+def check_code(owner: User, spec: RunSpec) -> None:
+    """An import path runs code of its author's choice on the nodes; installed problems were let in by their admin."""
+    if isinstance(spec.problem, PythonTarget) and not owner.has_perm("trainhub.run_code"):
+        raise NotAllowedToRunCode(
+            "problem.kind", "python runs code of your choice, and you may not; ask an admin for the right run_code"
+        )
+
+
+def check_data(project: Project, spec: RunSpec) -> None:
+    """Whether the project has the data that the problem names, of the kind it takes."""
+    name = getattr(spec.problem, "dataset", None)
+    if name is None:
+        return
+    found = Dataset.objects.filter(project=project, name=name).first()
+    if found is None:
+        raise NoDataset("problem.dataset", f"project {project.name} has no data set named {name!r}; upload it first")
+    if found.kind != spec.problem.kind:
+        raise NoDataset("problem.dataset", f"{name} holds {found.kind}; problem.kind {found.kind} takes it")
 
 
 def start_checkpoint(project: Project, start: FromCheckpoint) -> Artifact | None:
@@ -166,7 +209,7 @@ def ask_to_pause(run: Run, *, by: User) -> None:
     match locked.state:
         case RunState.QUEUED:
             move(locked, RunState.PAUSED)
-            events.record(locked, "paused", f"Paused by {by.username} before it started")
+            _tell(locked, by, "pause", "paused", f"Paused by {by.username} before it started")
         case RunState.STARTING | RunState.RUNNING if locked.is_simulated:
             raise CannotPause("a simulation can't go on from its middle, so it can't be paused; cancel it instead")
         case RunState.STARTING | RunState.RUNNING:
@@ -183,7 +226,7 @@ def resume(run: Run, *, by: User) -> None:
         raise WrongState(f"only a paused run can be resumed; this one is {locked.state}")
     locked.queued_at = timezone.now()
     requeue(locked)
-    events.record(locked, "resumed", f"Resumed by {by.username}")
+    _tell(locked, by, "resume", "resumed", f"Resumed by {by.username}")
 
 
 @transaction.atomic
@@ -198,12 +241,29 @@ def ask_to_kill(run: Run, *, by: User) -> None:
     _end_early(run, Wish.KILL, by)
 
 
+@transaction.atomic
+def ask_to_requeue(run: Run, *, by: User) -> None:
+    """Queue a failed or cancelled run again. It goes on from its newest checkpoint where it has one."""
+    locked = lock(run)
+    if locked.state not in (RunState.FAILED, RunState.CANCELLED):
+        raise WrongState(f"only a failed or cancelled run can be queued again; this one is {locked.state}")
+    locked.queued_at, locked.ended_at, locked.restarts = timezone.now(), None, 0
+    requeue(locked)
+    _tell(locked, by, "requeue", "requeued", f"Queued again by {by.username}")
+
+
+def _tell(run: Run, by: User, action: str, kind: str, message: str) -> None:
+    """Into the run's timeline, and into the audit."""
+    events.record(run, kind, message)
+    audit.of_run(by, action, run, f"{message}: run {run.pk} {run.name}"[:500])
+
+
 def _end_early(run: Run, wish: Wish, by: User) -> None:
     locked = lock(run)
     match locked.state:
         case RunState.QUEUED | RunState.PAUSED:
             move(locked, RunState.CANCELLED)
-            events.record(locked, "cancelled", f"Cancelled by {by.username}")
+            _tell(locked, by, wish, "cancelled", f"Cancelled by {by.username}")
         case RunState.STARTING | RunState.RUNNING:
             _wish(locked, wish, by)
         case _:
@@ -215,7 +275,7 @@ def _wish(run: Run, wish: Wish, by: User | None) -> None:
     run.wish_deadline = timezone.now() + dt.timedelta(seconds=0 if wish == Wish.KILL else STOP_SECONDS)
     run.save(update_fields=["wish", "wish_by", "wish_deadline"])
     if by:
-        events.record(run, f"asked-to-{wish}", f"{by.username} asked to {wish}")
+        _tell(run, by, wish, f"asked-to-{wish}", f"{by.username} asked to {wish}")
     for name in nodes_of(run):
         announce.wake_node(name)
 

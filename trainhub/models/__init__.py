@@ -2,9 +2,12 @@
 
 from trainhub.models.access import Membership, Project, Role, SignInLink, Token
 from trainhub.models.artifact import Artifact, ArtifactKind
+from trainhub.models.audit import AuditEntry
+from trainhub.models.dataset import Dataset, DatasetKind
 from trainhub.models.event import Event, Level, LogLine
 from trainhub.models.experiment import Experiment
 from trainhub.models.node import Node, Slot
+from trainhub.models.receipt import Receipt
 from trainhub.models.run import UNCLAIMED, Attempt, Member, MemberState, Run, RunState, Wish
 from trainhub.models.series import SeriesChunk
 
@@ -13,6 +16,9 @@ __all__ = [
     "Artifact",
     "ArtifactKind",
     "Attempt",
+    "AuditEntry",
+    "Dataset",
+    "DatasetKind",
     "Event",
     "Experiment",
     "Level",
@@ -22,6 +28,7 @@ __all__ = [
     "Membership",
     "Node",
     "Project",
+    "Receipt",
     "Role",
     "Run",
     "RunState",

@@ -19,6 +19,9 @@ class Project(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 
+    class Meta:
+        permissions = [("run_code", "May train problems named by an import path: code of their choice on the nodes")]
+
     def __str__(self) -> str:
         return self.name
 
@@ -41,6 +44,8 @@ class Token(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=80)
     digest = models.CharField(max_length=64, unique=True)
+    hint = models.CharField(max_length=16, default="")
+    """How the secret begins, for people to tell their tokens apart."""
     scopes = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
