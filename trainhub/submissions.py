@@ -130,8 +130,9 @@ def _in_grid(finding: Finding, chosen: Mapping[str, Any]) -> Finding:
         if finding.field == path or finding.field.startswith(f"{part}."):
             where = "seeds" if path == SEED else f"grid.{path}"
             return Finding(where, f"{finding.message} (with {_text(value)})")
-    told = ", ".join(f"{path} {_text(value)}" for path, value in chosen.items())
-    return Finding(finding.field, f"{finding.message} (with {told})")
+    # Not the seed: what is wrong with one is wrong with all, and is told once.
+    told = ", ".join(f"{path} {_text(value)}" for path, value in chosen.items() if path != SEED)
+    return Finding(finding.field, f"{finding.message} (with {told})" if told else finding.message)
 
 
 def _label(value: Any) -> Label:

@@ -53,7 +53,8 @@ class Assignment:
 
     `worker` numbers trainers from 0 and is `SERVER_WORKER` for server and evaluator. `run_key` is the
     secret every session of this epoch opens with. `restore` is a checkpoint the server starts from.
-    `shm_prefix` starts the name of every shared-memory file of this run.
+    `shm_prefix` starts the name of every shared-memory file of this run. `data` is the folder of the data set that the
+    problem names; empty where it names none, or there is none of that name.
     """
 
     run: int
@@ -70,6 +71,7 @@ class Assignment:
     run_key: bytes = field(repr=False)
     restore: str | None = None
     threads: int = 1
+    data: str = ""
 
 
 @dataclass(frozen=True)

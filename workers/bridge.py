@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from trainhub.actions import artifacts, members, runs, telemetry
 from trainhub.actions.members import Fenced, Orders
-from trainhub.models import Artifact, Member, Wish
+from trainhub.models import Artifact, Dataset, Member, Wish
 from workers import children
 from workers.assignment import SERVER_WORKER, Assignment, Exit, Outcome, Role
 from workers.evaluator_keeper import EvaluatorKeeper
@@ -113,7 +113,7 @@ class Supervisor:
         self.member.work_dir = str(work_dir)
         assignment = replace(self._assignment(run_dir, work_dir), restore=self._restore_point())
         if self.member.leads:
-            members.note_environment(self.member.attempt, self.place.environment)
+            members.note_environment(self.member.attempt, self._environment())
         self.child = children.start(assignment)
         members.running(self.member)
 
@@ -133,7 +133,19 @@ class Supervisor:
             shm_prefix=f"{self.place.shm_prefix}r{run.pk}e{member.epoch}",
             run_key=bytes(run.key),
             threads=self.place.threads,
+            data=str(self.place.home / dataset.path) if (dataset := self._dataset()) else "",
         )
+
+    def _dataset(self) -> Dataset | None:
+        """The data set that the problem names. None: it names none, or there is none."""
+        run = self.member.attempt.run
+        name = getattr(run.run_spec.problem, "dataset", None)
+        return Dataset.objects.filter(project=run.experiment.project_id, name=name).first() if name else None
+
+    def _environment(self) -> dict[str, object]:
+        """What the attempt runs on. The data set's facts are kept with it: the data set may be deleted one day."""
+        dataset = self._dataset()
+        return {**self.place.environment, **({"dataset": dataset.facts} if dataset else {})}
 
     def _endpoint(self) -> str:
         """Where the server listens. Empty for a simulation, which has nobody to listen to."""

@@ -25,7 +25,7 @@ IDLE_SECONDS = 5.0
 
 def run(child: Child) -> Exit:
     """Evaluate whenever the server asks, until it hangs up or says stop."""
-    problem = registry.load(child.spec.problem)
+    problem = registry.load(child.spec.problem, child.data)
     model = build_model(problem, child.spec.seed)
     layout = Layout.of(model, child.spec.optimizer)
     with user_code("dataset('test')", Cause.DATA):

@@ -16,7 +16,10 @@ import workers.methods.gates.asynchronous
 import workers.methods.rates.constant
 import workers.methods.rates.staleness_inverse
 import workers.problems.digits
+import workers.problems.images
 import workers.problems.ledger
+import workers.problems.tables
+import workers.problems.texts
 import workers.process
 import workers.server.loop
 import workers.simulator.child

@@ -68,6 +68,11 @@ class Child:
     reporter: Reporter
     stop: StopSignal
 
+    @property
+    def data(self) -> Path | None:
+        """Folder of the data set that the problem names."""
+        return Path(self.assignment.data) if self.assignment.data else None
+
 
 def main(assignment: Assignment) -> None:
     """Run one child to its end. Never raises: what went wrong is in `exit.json` and `output.log`."""

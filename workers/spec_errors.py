@@ -94,6 +94,8 @@ def _message(error: ErrorDetails) -> str:
             return f"must be one of {_listed(context['expected_tags'])}, got {context['tag']!r}"
         case "literal_error":
             return f"must be {_listed(context['expected'])}, got {value!r}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be a mapping of fields, got {value!r}"
         case "value_error":
             return str(context["error"])
         case _:

@@ -52,7 +52,7 @@ def test_seeds_make_a_run_each() -> None:
 
 
 def test_a_grid_makes_every_combination_and_a_kind_replaces_its_whole_part() -> None:
-    grid = {"gate.kind": ["async", "sync"], "optimizer.learning_rate": [0.5, 1.0]}
+    grid: dict[str, list[Any]] = {"gate.kind": ["async", "sync"], "optimizer.learning_rate": [0.5, 1.0]}
     made = understand(Draft(spec=SPEC | {"gate": {"kind": "softsync", "c": 2}}, grid=grid, seeds=[0, 1]))
     assert len(made.cells) == 8
     assert {(c.spec.gate.kind, c.spec.optimizer.learning_rate, c.spec.seed) for c in made.cells} == {
@@ -82,6 +82,15 @@ def test_a_value_of_a_grid_may_be_a_whole_part() -> None:
 )  # fmt: skip
 def test_it_names_the_axis_that_can_t_be(more: dict[str, Any], error: str) -> None:
     assert refused(**more)[0].startswith(error)
+
+
+def test_what_is_wrong_with_every_seed_is_told_once() -> None:
+    grid = {"rate": [{"kind": "adadelay", "kappa": 1}]}
+    with pytest.raises(SpecError) as caught:
+        understand(Draft(spec=SPEC | {"schedule": {"kind": "cosine"}}, grid=grid, seeds=[1, 2, 3]))
+    [finding] = caught.value.findings
+    assert finding.field == "schedule.kind"
+    assert finding.message.endswith("(with rate adadelay (kappa 1))")
 
 
 def test_the_stored_spec_is_the_canonical_one_to_the_byte(project: Project, alice: User) -> None:

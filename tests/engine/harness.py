@@ -117,8 +117,10 @@ class Gang:
         restore: str | None = None,
         evaluator: bool = True,
         trainers: int | None = None,
+        data: str = "",
     ) -> None:
         self.spec, self.folder, self.run, self.attempt, self.restore = spec, folder, run, attempt, restore
+        self.data = data
         # Socket paths end at 107 bytes, and pytest's folders are longer than that.
         self.runtime = Path(tempfile.mkdtemp(prefix="th-"))
         self._members = 0
@@ -143,6 +145,7 @@ class Gang:
             "shm_prefix": self.shm_prefix,
             "run_key": KEY,
             "restore": self.restore,
+            "data": self.data,
         }
         return Assignment(**values | changes)
 

@@ -9,8 +9,9 @@ import torch
 from workers import spec
 from workers.problems import registry
 from workers.problems.base import Split
-from workers.problems.digits import Digits, read_digits, stratified_split
+from workers.problems.digits import Digits, read_digits
 from workers.problems.ledger import Ledger
+from workers.problems.splits import stratified_split
 from workers.spec_errors import SpecError
 
 HERE = "tests.engine.problems"

@@ -200,7 +200,7 @@ SOFTSYNC = {"kind": "softsync", "c": 2}
         ({"compensation": {"kind": "dana-zero"}, "rate": {"kind": "balanced"}}, "rate.kind: must be constant"),
         (
             {"compensation": {"kind": "dc-asgd-c"}, "gate": SOFTSYNC | {"waiting": False}},
-            "gate.waiting: must be true, got false: compensation.kind dc-asgd-c needs the weights a gradient was made on",
+            "gate.waiting: must be true, got false: compensation.kind dc-asgd-c needs the weights a gradient was made",
         ),
         ({"rate": {"kind": "adadelay", "kappa": 1}, "schedule": {"kind": "cosine"}}, "schedule.kind: must be constant"),
         (

@@ -270,8 +270,8 @@ def test_gradients_that_are_not_finite_end_a_simulation() -> None:
 @pytest.mark.parametrize(
     ("execution", "error"),
     [
-        ({"slow": [{"kind": "straggler", "worker": 4}]}, "execution.slow.0.worker is 4, but trainers are 0 to 1"),
-        ({"faults": [{"kind": "crash", "worker": 2, "at_seconds": 1}]}, "execution.faults.0.worker is 2"),
+        ({"slow": [{"kind": "straggler", "worker": 4}]}, "execution.slow.0.worker: is 4, but trainers are 0 to 1"),
+        ({"faults": [{"kind": "crash", "worker": 2, "at_seconds": 1}]}, "execution.faults.0.worker: is 2"),
         ({"compute": {"kind": "poisson"}}, "execution.compute.kind: must be one of constant, gamma, lognormal, trace"),
     ],
 )

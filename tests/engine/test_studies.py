@@ -12,8 +12,8 @@ import pytest
 
 from tests.waiting import eventually
 from workers.spec_errors import SpecError
+from workers.spec_paths import changed
 from workers.studies import Study, cells, images, report, running
-from workers.studies.cells import changed
 from workers.studies.figures import draw
 from workers.studies.plan import Choose
 from workers.studies.results import Results

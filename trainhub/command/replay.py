@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", type=Path, help="gradients.log in the folder of the run's server")
     parser.add_argument("--checkpoint", type=Path, help="compare with this one: the last of the log's attempt")
     parser.add_argument("--restored", type=Path, help="the checkpoint the attempt went on from, if it did")
+    parser.add_argument("--data", type=Path, help="folder of the data set that the problem names")
     parser.add_argument("--list", action="store_true", dest="only_list", help="print the records, compute nothing")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON only")
 
@@ -57,6 +58,7 @@ def compare(options: argparse.Namespace) -> Comparison:
             options.log,
             checkpoint=options.checkpoint,
             restored=options.restored,
+            data=options.data,
             watch=lambda count, total: bar.update(task, completed=count, total=total),
         )
 

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", type=Path, help="the run (a YAML file)")
     parser.add_argument("--seed", type=int, help="instead of the spec's")
     parser.add_argument("--log", type=Path, help="write the gradient log to this file; `trainhub replay` reads it")
+    parser.add_argument("--data", type=Path, help="folder of the data set that the problem names")
     parser.add_argument(
         "--json", action="store_true", dest="as_json", help="print the result as JSON, and nothing else"
     )
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         # Loads torch, which takes seconds that a wrong spec need not wait for.
         from workers.simulator import files
 
-        with files.simulation(wanted, options.log) as simulation:
+        with files.simulation(wanted, options.log, data=options.data) as simulation:
             result = simulation.run() if options.as_json else follow(simulation, console)
     except (SpecError, Failure, OSError) as error:
         raise CommandError(f"{options.spec}: {error}") from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
 
 from trainhub.models.access import Project
+
+FACTS = ("kind", "shape", "dtype", "classes", "features", "target", "mean", "std", "vocabulary", "vocabulary_size")
 
 
 class DatasetKind(models.TextChoices):
@@ -43,3 +47,9 @@ class Dataset(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("dataset", args=[self.pk])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the use of a model must know of the data it was trained on."""
+        known = {key: self.info[key] for key in FACTS if key in self.info}
+        return {"name": self.name, "sha256": self.sha256, **known}

@@ -17,10 +17,10 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from workers import spec
+from workers.problems import nets
 from workers.problems.base import Metric, Problem, Split
+from workers.problems.splits import stratified_split
 
-TEST_SHARE = 0.2
-CLASSES = 10
 WHITE = 16.0
 
 
@@ -31,12 +31,8 @@ class Digits(Problem):
         self._part = part
 
     def model(self) -> nn.Module:
-        match self._part.model:
-            case spec.DigitsMlp() as part:
-                model = mlp(part.hidden, batch_norm=part.batch_norm)
-                return he(model) if part.initial == "he" else model
-            case spec.DigitsCnn(width=width):
-                return cnn(width)
+        model, part = nets.of_digits(self._part).build(), self._part.model
+        return he(model) if isinstance(part, spec.DigitsMlp) and part.initial == "he" else model
 
     def dataset(self, split: Split) -> Dataset[Any]:
         images, labels = read_digits()
@@ -89,46 +85,6 @@ def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     images, labels = table[:, :-1].reshape(-1, 1, 8, 8) / WHITE, table[:, -1].astype(np.int64)
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
-
-
-def stratified_split(
-    labels: npt.NDArray[np.int64], number: int = 0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of the training and of the test examples: the same for a number, each class in proportion."""
-    random = np.random.default_rng(number)
-    train, test = [], []
-    for label in range(CLASSES):
-        members = random.permutation(np.flatnonzero(labels == label))
-        held_out = round(len(members) * TEST_SHARE)
-        test.append(members[:held_out])
-        train.append(members[held_out:])
-    return np.concatenate(train), np.concatenate(test)
-
-
-def cnn(width: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(2 * width),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(2 * width * 16, CLASSES),
-    )
-
-
-def mlp(hidden: Sequence[int], *, batch_norm: bool) -> nn.Module:
-    layers: list[nn.Module] = [nn.Flatten()]
-    size = 64
-    for width in hidden:
-        layers.append(nn.Linear(size, width, bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(width))
-        layers.append(nn.ReLU())
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, CLASSES))
 
 
 def he(model: nn.Module) -> nn.Module:

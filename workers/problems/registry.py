@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from workers import catalog, spec
@@ -14,16 +15,25 @@ from workers.spec_errors import SpecError
 GROUP = "trainhub.problems"
 
 
-def load(part: spec.Problem) -> Problem:
-    """Build the problem. Raises SpecError naming the field, or Failure from the problem's own code."""
+def load(part: spec.Problem, data: Path | None = None) -> Problem:
+    """Build the problem. `data` is the folder of the data set it names, where it names one.
+
+    Raises SpecError naming the field, or Failure from the problem's own code or for data that are not here.
+    """
     match part:
         case spec.Installed():
             return _build(_installed(part.name), part.parameters)
         case spec.PythonTarget():
             return _build(_imported(part.target), part.parameters)
+        case spec.Images() | spec.Table() | spec.Text():
+            return _built_in(part, data)
         case _:
-            problem: Problem = catalog.PROBLEMS[part.kind].load()(part)
-            return problem
+            return _built_in(part)
+
+
+def _built_in(part: spec.Problem, *arguments: Path | None) -> Problem:
+    problem: Problem = catalog.PROBLEMS[part.kind].load()(part, *arguments)
+    return problem
 
 
 def _installed(name: str) -> Any:

@@ -54,7 +54,7 @@ class Server:
     def __init__(self, child: Child) -> None:
         self._spec, self._reporter, self._stop = child.spec, child.reporter, child.stop
         self._assignment = child.assignment
-        self._run = setup.build(child.spec)
+        self._run = setup.build(child.spec, child.data)
         self._core = self._run.core
         self._seconds_before = self._restore()
         self._log_writer = self._begin_log()

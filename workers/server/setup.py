@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,15 +74,19 @@ class Run:
     core: ParameterServer
     budget: Budget
     examples: int
+    data: Path | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
         return tuple(m.name for m in self.problem.metrics)
 
 
-def build(spec: RunSpec) -> Run:
-    """Build everything. Raises SpecError, or Failure from the problem's own code."""
-    problem = registry.load(spec.problem)
+def build(spec: RunSpec, data: Path | None = None) -> Run:
+    """Build everything. `data` is the folder of the data set that the problem names.
+
+    Raises SpecError, or Failure from the problem's own code.
+    """
+    problem = registry.load(spec.problem, data)
     model = build_model(problem, spec.seed)
     layout = Layout.of(model, spec.optimizer)
     with user_code("dataset('train')", Cause.DATA):
@@ -95,7 +100,7 @@ def build(spec: RunSpec) -> Run:
     layout.collect(model, weights, buffers)
     budget = Budget.of(spec, examples)
     core = _core(spec, layout, weights, buffers, batch_norm, examples)
-    return Run(problem, model, layout, core, budget, examples)
+    return Run(problem, model, layout, core, budget, examples, data)
 
 
 def _core(

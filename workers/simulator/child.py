@@ -39,7 +39,7 @@ class Simulated:
         self._assignment, self._spec = child.assignment, child.spec
         self._reporter, self._stop = child.reporter, child.stop
         self._log = self._begin_log()
-        self._simulation = Simulation(child.spec, log=self._log)
+        self._simulation = Simulation(child.spec, log=self._log, data=child.data)
         self._started_at = time.time()
         self._reports = Reports(self._simulation, child.reporter, started_at=self._started_at)
         self._simulation.observer = self._reports

@@ -18,16 +18,17 @@ RUN = 0
 
 
 @contextmanager
-def simulation(spec: RunSpec, log: Path | None) -> Iterator[Simulation]:
-    """A simulation that writes its log to a file, if it is given one. Raises SpecError, Failure and OSError."""
+def simulation(spec: RunSpec, log: Path | None, *, data: Path | None = None) -> Iterator[Simulation]:
+    """A simulation that writes its log to a file, if it is given one. `data` is the folder of the problem's
+    data set. Raises SpecError, Failure and OSError."""
     with threads(1):
         if log is None:
-            yield Simulation(spec)
+            yield Simulation(spec, data=data)
             return
         header = Header.here(spec, run=RUN, attempt=1, restored=None)
         written = event_log.create(log, header, attempt=1, epoch=1)
         try:
-            yield Simulation(spec, log=written)
+            yield Simulation(spec, log=written, data=data)
         finally:
             written.close()
 
@@ -48,11 +49,12 @@ def replay_file(
     *,
     checkpoint: Path | None = None,
     restored: Path | None = None,
+    data: Path | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Replay a log, and compare with a checkpoint if one is named. Raises Failure."""
     log = event_log.read(path)
-    done = replay(log, restored=restored, watch=watch)
+    done = replay(log, restored=restored, data=data, watch=watch)
     differences = None if checkpoint is None else done.differences(checkpoint)
     return Comparison(done.version, done.gradients, done.hash, log.complete, differences)
 

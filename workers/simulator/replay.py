@@ -61,8 +61,15 @@ def same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(flat[0].view(torch.uint8), flat[1].view(torch.uint8))
 
 
-def replay(log: Log, *, restored: Path | None = None, watch: Callable[[int, int], None] | None = None) -> Replayed:
-    """Compute the weights that the log leads to. `restored` is the checkpoint the run went on from, if it did.
+def replay(
+    log: Log,
+    *,
+    restored: Path | None = None,
+    data: Path | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> Replayed:
+    """Compute the weights that the log leads to. `restored` is the checkpoint the run went on from, if it did; `data`
+    the folder of the data set that its problem names.
 
     `watch` is told how many of how many records are done. Raises Refused before anything is computed where this
     machine's arithmetic is another, and Failure at the first record that comes out differently.
@@ -70,7 +77,7 @@ def replay(log: Log, *, restored: Path | None = None, watch: Callable[[int, int]
     spec = RunSpec.parse(log.header.spec)
     check(log.header, spec, restored)
     with threads(log.header.threads):
-        return Player(spec, log, restored).play(watch)
+        return Player(spec, log, restored, data).play(watch)
 
 
 def check(header: Header, spec: RunSpec, restored: Path | None) -> None:
@@ -102,9 +109,9 @@ def threads(count: int) -> Iterator[None]:
 class Player:
     """Plays one log."""
 
-    def __init__(self, spec: RunSpec, log: Log, restored: Path | None) -> None:
+    def __init__(self, spec: RunSpec, log: Log, restored: Path | None, data: Path | None) -> None:
         self._log = log
-        self._run = setup.build(spec)
+        self._run = setup.build(spec, data)
         self._core = self._run.core
         if restored is not None:
             take = spec.start.take if spec.start.kind == "checkpoint" else "all"

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from workers.assignment import Cause, Outcome
@@ -153,15 +154,15 @@ class Ending(NamedTuple):
 class Simulation:
     """One run. `run` brings it to its end; `turn` deals with one event, for whoever wants to look in between."""
 
-    def __init__(self, spec: RunSpec, *, log: EventLog | None = None) -> None:
+    def __init__(self, spec: RunSpec, *, log: EventLog | None = None, data: Path | None = None) -> None:
         """Raises SpecError or Failure as a live run's server does. An `observer`, set before the first turn, is told
-        of everything but the trainers that are there from the start."""
+        of everything but the trainers that are there from the start. `data` is the folder of the problem's data set."""
         if not isinstance(spec.execution, Simulate):
             raise SpecError.one("execution.kind", "must be simulate to be simulated, got live")
         if spec.start.kind != "fresh":
             raise SpecError.one("start.kind", "must be fresh: a simulation starts with fresh weights")
         self.spec, self._execution = spec, spec.execution
-        self.run_parts = setup.build(spec)
+        self.run_parts = setup.build(spec, data)
         self.core = self.run_parts.core
         self.log = log or EventLog(None, attempt=1, epoch=1)
         self.observer: Observer | None = None

@@ -76,7 +76,7 @@ class Trainers:
         self._model.train()
 
     def _load(self) -> tuple[Problem, Dataset[Any]]:
-        problem = registry.load(self._spec.problem)
+        problem = registry.load(self._spec.problem, self._run.data)
         with user_code("dataset('train')", Cause.DATA):
             return problem, problem.dataset("train")
 
@@ -149,7 +149,7 @@ class Trainers:
         cares = type(self._shared[0]).placed is not Problem.placed
         problem, dataset = self._shared
         if cares:
-            problem = registry.load(spec.problem)
+            problem = registry.load(spec.problem, self._run.data)
             with user_code("placed()"):
                 problem.placed(worker, spec.workers.max)
             with user_code("dataset('train')", Cause.DATA):

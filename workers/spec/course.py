@@ -36,7 +36,7 @@ class Target(Part):
 
 
 class Budget(Part):
-    """When to stop: at whichever limit comes first."""
+    """When to stop: at whichever comes first."""
 
     passes: Positive | None = None
     """Passes over the training data, of all trainers together."""

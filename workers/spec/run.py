@@ -29,6 +29,7 @@ from workers.spec.trainers import (
     SingleDevice,
 )
 from workers.spec_errors import Finding, Misfits, SpecError, explain
+from workers.spec_values import check_plain
 
 
 class RunSpec(Part):
@@ -43,8 +44,11 @@ class RunSpec(Part):
     tags: list[Tag] = Field(default=[], max_length=20)
     """Words to find runs by: letters, digits, spaces and . : / - _"""
     problem: Problem
+    """A model, its data, its loss and its metrics."""
     optimizer: Annotated[Sgd | AdamW | Muon, Field(discriminator="kind")]
+    """How a gradient becomes a step."""
     schedule: Annotated[Constant | Cosine | Step, Field(discriminator="kind")] = Constant()
+    """The learning rate over time; its clock is the number of gradients applied."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Examples in a trainer's batch."""
     accumulation: int = Field(default=1, ge=1, le=1024)
@@ -55,20 +59,30 @@ class RunSpec(Part):
     """Processes that prepare a trainer's batches. 0: the trainer does it itself."""
     workers: Workers
     gate: Gate = AsyncGate()
+    """Who waits for whom, and how many gradients make an update."""
     rate: Rate = ConstantRate()
+    """How long a step a late gradient takes."""
     compensation: Compensation = NoCompensation()
+    """How a late gradient is corrected, element by element."""
     batch_norm: Annotated[LocalBatchNorm | ServerBatchNorm, Field(discriminator="kind")] = LocalBatchNorm()
+    """Whose statistics trainers normalise by."""
     averaging: Annotated[NoAveraging | RecentMean, Field(discriminator="kind")] = NoAveraging()
+    """Which weights are evaluated and exported."""
     layout: SingleDevice = SingleDevice()
+    """How a trainer spreads the model over devices."""
     waiting: Annotated[Blocking | Candidate, Field(discriminator="kind")] = Blocking()
+    """What a trainer does until it is answered."""
     outer: Outer = NoOuter()
+    """Whether trainers make several steps of their own for each push."""
     budget: Budget
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     delays: list[Delay] = Field(default=[], max_length=64)
     """Make trainers slow on purpose, to see what asynchrony does."""
     execution: Annotated[Live | Simulate, Field(discriminator="kind")] = Live()
+    """Real, or under a virtual clock."""
     start: Annotated[Fresh | FromCheckpoint, Field(discriminator="kind")] = Fresh()
+    """The weights that training begins with."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Of initial weights and of the order of examples."""
     priority: int = Field(default=0, ge=-100, le=100)
@@ -159,6 +173,7 @@ class RunSpec(Part):
         """Check a spec that came as data. Raises SpecError, which names each field and what it may be."""
         if not isinstance(data, Mapping):
             raise SpecError.one("", f"a spec is a mapping of fields, got {type(data).__name__}")
+        check_plain(data)
         version = data.get("version", VERSION)
         if isinstance(version, int) and version > VERSION:
             raise SpecError.one(

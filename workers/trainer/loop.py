@@ -63,7 +63,7 @@ class Trainer:
         self._child = child
         self._spec = child.spec
         spec, worker = child.spec, child.assignment.worker
-        self._problem = registry.load(spec.problem)
+        self._problem = registry.load(spec.problem, child.data)
         with user_code("placed()"):
             self._problem.placed(worker, spec.workers.max)
         with user_code("dataset('train')", Cause.DATA):
