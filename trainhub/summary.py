@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
@@ -85,21 +86,24 @@ def snapshot(run_id: int) -> Json | None:
 
 
 def events_after(run_id: int, after: int | None, most: int, *, but: Sequence[str] = ()) -> list[Json]:
-    """The newest `most` events, oldest first; only those with a greater id than `after` where it is given."""
+    """The newest `most` events, or with `after` the first `most` behind that id; oldest first either way."""
     found = Event.objects.filter(run=run_id).exclude(kind__in=but).select_related("member")
-    if after is not None:
-        found = found.filter(pk__gt=after)
-    return [_event(e) for e in reversed(found.order_by("-pk")[:most])]
+    return [_event(e) for e in _in_turn(found, after, most)]
 
 
 def lines_after(run_id: int, after: int | None, most: int, member: int | None = None) -> list[Json]:
     """The newest `most` lines of the log, as with events; of one member where it is given."""
     found = LogLine.objects.filter(run=run_id).select_related("member__attempt")
-    if after is not None:
-        found = found.filter(pk__gt=after)
     if member is not None:
         found = found.filter(member=member)
-    return [_line(line) for line in reversed(found.order_by("-pk")[:most])]
+    return [_line(line) for line in _in_turn(found, after, most)]
+
+
+def _in_turn(found: QuerySet[Any], after: int | None, most: int) -> list[Any]:
+    """Whoever goes on behind the last one read misses nothing, however many there are."""
+    if after is not None:
+        return list(found.filter(pk__gt=after).order_by("pk")[:most])
+    return list(reversed(found.order_by("-pk")[:most]))
 
 
 def moment(at: dt.datetime | None) -> str | None:
