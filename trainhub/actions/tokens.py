@@ -25,8 +25,13 @@ USED_EVERY = dt.timedelta(minutes=1)
 
 
 @transaction.atomic
-def make(user: User, *, name: str, scopes: Sequence[str] = SCOPES, days: int = 90) -> tuple[Token, str]:
-    """Make a token; returns it and its secret, which nobody can read again. Raises WrongToken."""
+def make(
+    user: User, *, name: str, scopes: Sequence[str] = SCOPES, days: int = 90, by: Token | None = None
+) -> tuple[Token, str]:
+    """Make a token; returns it and its secret, which nobody can read again. Raises WrongToken.
+
+    `by` is the token that asks for it, where one does: what it makes ends when it does, at the latest.
+    """
     name = name.strip()
     if not 1 <= len(name) <= 80:
         raise WrongToken("name", "must have 1 to 80 characters")
@@ -37,6 +42,9 @@ def make(user: User, *, name: str, scopes: Sequence[str] = SCOPES, days: int = 9
         raise WrongToken("scopes", f"must be some of {', '.join(SCOPES)}, got {', '.join(scopes) or 'none'}")
     if valid(user).count() >= MOST_TOKENS:
         raise WrongToken("name", f"you have {MOST_TOKENS} tokens already; revoke one first")
+    expires_at = timezone.now() + dt.timedelta(days=days)
+    if by is not None:
+        expires_at = min(expires_at, by.expires_at)
     secret = PREFIX + secrets.token_urlsafe(32)
     token = Token.objects.create(
         user=user,
@@ -44,7 +52,7 @@ def make(user: User, *, name: str, scopes: Sequence[str] = SCOPES, days: int = 9
         digest=digest(secret),
         hint=secret[:8],
         scopes=chosen,
-        expires_at=timezone.now() + dt.timedelta(days=days),
+        expires_at=expires_at,
     )
     audit.record(user, "make", "token", f"Made the token {name} for {days} days", subject_id=token.pk)
     return token, secret

@@ -1,0 +1,188 @@
+"""Specs: checked before they are submitted, described, and ready ones to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from ninja import Router
+from pydantic import ConfigDict, Field
+
+from trainhub import access, capacity, presets, words
+from trainhub.actions import runs
+from trainhub.actions.errors import FieldError
+from trainhub.api.auth import READING_ANYONE, asker
+from trainhub.api.problems import FieldProblem, field_of, field_problems
+from trainhub.api.shapes import Given, Shape, Text
+from trainhub.models import Project
+from trainhub.submissions import Draft, Submission, understand
+from workers.spec import RunSpec
+from workers.spec_errors import SpecError
+
+router = Router(tags=["Specs"])
+
+EXAMPLE: dict[str, Any] = {
+    "yaml": "name: digits\nproblem: {kind: digits}\noptimizer: {kind: sgd, learning_rate: 0.05}\n"
+    "workers: 2\nbudget: {passes: 2}\n",
+    "seeds": [0, 1],
+    "grid": {"rate.kind": ["constant", "balanced"]},
+}
+
+
+class DraftGiven(Given):
+    """A submission, whether or not it can be run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    project: Text | None = None
+    """Its name. Left out: the oldest project that you may submit to."""
+    name: Text = Field(default="", max_length=120)
+    """Of the experiment. Left out: the spec's."""
+    spec: dict[str, Any] | None = None
+    """The spec as data (GET /specs/schema describes it). Either this or `yaml`."""
+    yaml: str | None = None
+    """The spec as YAML, of 256 KiB at most."""
+    seeds: list[Any] = []
+    """Whole numbers from 0: a run for each of them."""
+    grid: dict[str, list[Any]] = {}
+    """Dotted field → values to try: a run for each combination. `rate.kind` replaces the whole part."""
+
+    def draft(self) -> Draft:
+        return Draft(spec=self.spec, yaml=self.yaml, seeds=self.seeds, grid=self.grid, name=self.name)
+
+
+class Slots(Shape):
+    """Slots that the largest run would take, and what it would find."""
+
+    needed: int
+    """For a full gang, its server included."""
+    least: int
+    """To start at all."""
+    idle: int
+    total: int
+    """Offered by all nodes, busy ones included."""
+    wait: str
+    """What would happen now, in a sentence."""
+
+
+class Words(Shape):
+    method: str
+    problem: str
+    trainers: str
+    budget: str
+
+
+class Checked(Shape):
+    """What a draft comes to. What can't be known of a spec that is wrong is null."""
+
+    valid: bool
+    spec: dict[str, Any] | None
+    """With every default written out."""
+    yaml: str | None
+    """Only what differs from the defaults."""
+    errors: list[FieldProblem]
+    runs: int
+    """How many it makes."""
+    slots: Slots | None
+    words: Words | None
+
+
+class PresetShape(Shape):
+    slug: str
+    title: str
+    summary: str
+    yaml: str
+    spec: dict[str, Any]
+
+
+@router.post(
+    "/specs/check",
+    response=Checked,
+    auth=READING_ANYONE,
+    operation_id="check_spec",
+    summary="Check a draft",
+    openapi_extra={"x-problems": [403, 404]},
+)
+def check(request: HttpRequest, body: DraftGiven) -> dict[str, Any]:
+    """Say what submitting it would do, and everything that is wrong with it, field by field. Changes nothing."""
+    user = asker(request)
+    project = project_to_check(user, body.project)
+    try:
+        submission = understand(body.draft())
+    except SpecError as error:
+        return {
+            "valid": False,
+            "spec": None,
+            "yaml": None,
+            "errors": field_problems(error.findings),
+            "runs": 0,
+            "slots": None,
+            "words": None,
+        }
+    specs = [cell.spec for cell in submission.cells]
+    found = refusals(project, user, specs) if project else []
+    return {"valid": not found, "errors": found, "slots": asdict(capacity.outlook(specs)), **told(submission)}
+
+
+def project_to_check(user: User, name: str | None) -> Project | None:
+    """None: the user may submit to no project yet, and what a project would say to the draft is not known.
+
+    Raises Http404 and PermissionDenied for a project that is named.
+    """
+    try:
+        return access.project_for_change(user, name)
+    except PermissionDenied:
+        if name is not None:
+            raise
+        return None
+
+
+def refusals(project: Project, user: User, specs: Sequence[RunSpec]) -> list[FieldProblem]:
+    """What the project's rows and the user's rights say to it."""
+    try:
+        runs.check(project, user, specs)
+    except FieldError as error:
+        return [field_of(error)]
+    return []
+
+
+def told(submission: Submission) -> dict[str, Any]:
+    spec = submission.spec.model_dump(mode="json")
+    return {
+        "spec": spec,
+        "yaml": submission.spec.as_yaml(),
+        "runs": len(submission.cells),
+        "words": {
+            "method": words.method(spec),
+            "problem": words.problem(spec),
+            "trainers": words.trainers(spec),
+            "budget": words.budget(spec),
+        },
+    }
+
+
+@router.get("/specs/schema", response=dict[str, Any], operation_id="get_spec_schema", summary="Read the spec's schema")
+def schema(request: HttpRequest) -> dict[str, Any]:
+    """The JSON schema of a spec, with every field's purpose, default and bounds."""
+    return schema_of_specs()
+
+
+@cache
+def schema_of_specs() -> dict[str, Any]:
+    return RunSpec.model_json_schema()
+
+
+@router.get("/specs/presets", response=list[PresetShape], operation_id="list_presets", summary="List ready specs")
+def list_presets(request: HttpRequest) -> list[dict[str, Any]]:
+    """Specs that run as they are. The first is where to start."""
+    return presets_as_data()
+
+
+@cache
+def presets_as_data() -> list[dict[str, Any]]:
+    return [asdict(p) | {"spec": RunSpec.parse_yaml(p.yaml).model_dump(mode="json")} for p in presets.presets()]
