@@ -16,7 +16,18 @@ DIRECTIVES = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
-POLICY = "; ".join(f"{name} {sources}" for name, sources in DIRECTIVES.items())
+ADMIN = "/admin/"
+# unfold's pages are built with Alpine, which compiles the expressions in its attributes by `new Function`: eval, to a
+# browser. Scripts still come from our own files alone, and nothing written inside a page runs.
+ADMIN_DIRECTIVES = DIRECTIVES | {"script-src": "'self' 'unsafe-eval'"}
+
+
+def policy(directives: dict[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in directives.items())
+
+
+POLICY = policy(DIRECTIVES)
+ADMIN_POLICY = policy(ADMIN_DIRECTIVES)
 
 Response = HttpResponseBase | Awaitable[HttpResponseBase]
 
@@ -34,12 +45,13 @@ class ContentSecurityPolicy:
 
     def __call__(self, request: HttpRequest) -> Response:
         response = self.get_response(request)
-        return with_policy(response) if isinstance(response, HttpResponseBase) else self.later(response)
+        chosen = ADMIN_POLICY if request.path.startswith(ADMIN) else POLICY
+        return with_policy(response, chosen) if isinstance(response, HttpResponseBase) else self.later(response, chosen)
 
-    async def later(self, response: Awaitable[HttpResponseBase]) -> HttpResponseBase:
-        return with_policy(await response)
+    async def later(self, response: Awaitable[HttpResponseBase], chosen: str) -> HttpResponseBase:
+        return with_policy(await response, chosen)
 
 
-def with_policy(response: HttpResponseBase) -> HttpResponseBase:
-    response.headers.setdefault("Content-Security-Policy", POLICY)
+def with_policy(response: HttpResponseBase, chosen: str) -> HttpResponseBase:
+    response.headers.setdefault("Content-Security-Policy", chosen)
     return response

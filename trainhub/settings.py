@@ -5,7 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
-from trainhub import places
+from trainhub import look, places
 from trainhub.services import FILE_NAME, Services
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -49,6 +49,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "trainhub",
+    "unfold",  # before the admin, whose templates and scripts it replaces
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -87,6 +88,7 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 INSTALLED_APPS += ["django.forms"]  # whose templates that renderer finds
+UNFOLD = look.UNFOLD
 
 # PostgreSQL holds the truth; Redis carries hints and doorbells.
 _services = Services.find(os.environ, SERVICES_FILE)

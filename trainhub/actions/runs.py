@@ -252,6 +252,20 @@ def ask_to_requeue(run: Run, *, by: User) -> None:
     _tell(locked, by, "requeue", "requeued", f"Queued again by {by.username}")
 
 
+@transaction.atomic
+def set_priority(run: Run, priority: int, *, by: User) -> None:
+    """Move a queued run forward or back: the highest number is admitted first. Raises WrongState."""
+    locked = lock(run)
+    if locked.state != RunState.QUEUED:
+        raise WrongState(f"only a queued run has a place in the queue; this one is {locked.state}")
+    before, locked.priority = locked.priority, priority
+    if before == priority:
+        return
+    locked.save(update_fields=["priority"])
+    _tell(locked, by, "priority", "priority", f"Priority {before} became {priority}, by {by.username}")
+    announce.wake_scheduler()
+
+
 def _tell(run: Run, by: User, action: str, kind: str, message: str) -> None:
     """Into the run's timeline, and into the audit."""
     events.record(run, kind, message)
