@@ -1,0 +1,78 @@
+"""The page of a new experiment. It only draws: what is submitted goes through the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from trainhub import access, form_schema
+from trainhub.models import Run
+from trainhub.presets import Preset, preset, presets
+from workers.spec import RunSpec
+
+NAME_LENGTH = 120
+TAKES = ("all", "weights")
+
+Begun = dict[str, Any]
+
+
+@login_required
+@require_safe
+def new_experiment(request: HttpRequest) -> HttpResponseBase:
+    """The form, begun with a preset (`preset=`), a run's spec (`clone=`), or a run's weights (`continue=`)."""
+    projects = list(access.projects_of(request.user, to_change=True))
+    begun = begin(request)
+    shown = {
+        "projects": projects,
+        "watched": [] if projects else list(access.projects_of(request.user)),
+        "sections": form_schema.tree(),
+        "presets": [_card(each) for each in presets()],
+        "begun": begun,
+    }
+    return render(request, "experiments/new.html", shown)
+
+
+def begin(request: HttpRequest) -> Begun:
+    """What the draft holds at first. Raises Http404 for a run that is not to be seen, and for no such preset."""
+    wanted = request.GET
+    if number := wanted.get("clone"):
+        return _clone(_run(request, number))
+    if number := wanted.get("continue"):
+        return _continue(_run(request, number), wanted.get("version"), wanted.get("take", "weights"))
+    found = preset(wanted["preset"]) if "preset" in wanted else presets()[0]
+    if found is None:
+        raise Http404
+    return {"spec": _card(found)["spec"], "from": found.slug}
+
+
+def _run(request: HttpRequest, number: str) -> Run:
+    return access.run_to_see(request.user, _whole(number))
+
+
+def _clone(run: Run) -> Begun:
+    return {"spec": run.spec, "project": run.experiment.project.name, "from": f"run {run.pk}, {run.name}"}
+
+
+def _continue(run: Run, version: str | None, take: str) -> Begun:
+    if take not in TAKES:
+        raise Http404
+    start = {"kind": "checkpoint", "run": run.pk, "take": take}
+    if version is not None:
+        start["version"] = _whole(version)
+    name = f"{run.name[: NAME_LENGTH - len(' continued')]} continued"
+    return _clone(run) | {"spec": run.spec | {"name": name, "start": start}, "unfolded": ["start"]}
+
+
+def _whole(number: str) -> int:
+    if not (number.isascii() and number.isdigit()):
+        raise Http404
+    return int(number)
+
+
+def _card(found: Preset) -> dict[str, Any]:
+    spec = RunSpec.parse_yaml(found.yaml).model_dump(mode="json")
+    return {"slug": found.slug, "title": found.title, "summary": found.summary, "spec": spec}
