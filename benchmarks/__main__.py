@@ -1,13 +1,13 @@
-"""`python -m benchmarks [cycle] [one-trainer] [latency]`: measure, print a table, keep it in docs/benchmarks.json."""
+"""`python -m benchmarks [NAME …]`: measure, print a table, keep it in docs/benchmarks.json. No name: all of them."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import cycle, latency, one_trainer
+from benchmarks import cycle, latency, one_trainer, pages
 from benchmarks.report import keep, table
 
-ALL = {"cycle": cycle.main, "one-trainer": one_trainer.main, "latency": latency.main}
+ALL = {"cycle": cycle.main, "one-trainer": one_trainer.main, "latency": latency.main, "pages": pages.main}
 
 
 def main(names: list[str]) -> int:
