@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ def environ_for(home: Path) -> dict[str, str]:
     dropped = {"DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE", "TRAINHUB_DATABASE_POOL"}
     mine = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**mine, "TRAINHUB_HOME": str(home), "XDG_RUNTIME_DIR": str(home.parent), "COLUMNS": "200"}
+
+
+def new_base() -> Path:
+    """A folder for a home: short for the sockets' sake, and open to the account of PostgreSQL where we are root."""
+    base = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))
+    base.chmod(0o755)
+    return base
 
 
 def runtime_dir_of(home: Path) -> Path:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.stacks import (
     Up,
     free_port,
     manage,
+    new_base,
     processes_of,
     runtime_dir_of,
     shm_of,
@@ -27,12 +27,6 @@ from trainhub import places
 from trainhub.processes import start_ticks
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def new_base() -> Path:
-    base = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))
-    base.chmod(0o755)
-    return base
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ from django.core.asgi import get_asgi_application
 
 pages = get_asgi_application()  # loads the apps, which the imports below need
 
+from trainhub.body_limit import BodyLimit  # noqa: E402
 from trainhub.live.routing import websocket_urlpatterns  # noqa: E402
 from trainhub.static_files import StaticFiles  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": StaticFiles(pages),
+        "http": StaticFiles(BodyLimit(pages)),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

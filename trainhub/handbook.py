@@ -48,7 +48,8 @@ def page(slug: str) -> Page | None:
 def _render(body: str) -> SafeString:
     # Raw HTML stays text: a page can say no more than Markdown can.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    html = markdown.render(body)
+    # What scrolls sideways can be reached by the keyboard.
+    html = markdown.render(body).replace("<pre>", '<pre tabindex="0">').replace("<table>", '<table tabindex="0">')
     # Links between pages work in a repository and here.
     return mark_safe(re.sub(r'href="([a-z0-9-]+)\.md"', r'href="../\1/"', html))
 

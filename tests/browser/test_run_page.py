@@ -13,7 +13,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from tests import factories
-from tests.browser.conftest import Web
+from tests.webs import Web
 from trainhub.actions import announce
 from trainhub.actions.access import make_sign_in_link
 from trainhub.live import hints

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests import factories
-from tests.browser.conftest import Web
 from tests.browser.test_run_page import open_run, points, tell, wait_for
+from tests.webs import Web
 from trainhub.actions.access import make_sign_in_link
 from trainhub.models import Role, Run, RunState
 from workers.assignment import Assignment, Outcome

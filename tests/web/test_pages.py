@@ -141,3 +141,39 @@ def test_a_form_without_its_token_is_refused_in_words(alice: User) -> None:
     answer = strict.post("/sign-in/", {"username": "alice", "password": "x"})
     assert answer.status_code == 403
     assert "form is too old" in answer.content.decode()
+
+
+PAGES = ("/runs/", "/compare/", "/nodes/", "/datasets/", "/tokens/", "/methods/")
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("name", ["alice", "bob", "vera", "carol"])
+def test_whoever_is_signed_in_gets_every_page_and_its_place_in_the_navigation(
+    queued: Run, name: str, path: str
+) -> None:
+    answer = client_of(name).get(path)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert all(f'href="{place}"' in page for place in PAGES if place != "/compare/")
+    assert "aria-current" in page
+    assert (queued.name in page) is (name != "carol" and path in {"/runs/", "/nodes/"})
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nobody_gets_no_page(queued: Run, path: str) -> None:
+    assert Client().get(path).headers["Location"] == f"/sign-in/?next={path}"
+
+
+def test_the_admin_is_offered_to_staff_alone(project: Project) -> None:
+    factories.person("olga", is_staff=True)
+    assert 'href="/admin/"' in client_of("olga").get("/runs/").content.decode()
+    assert 'href="/admin/"' not in client_of("alice").get("/runs/").content.decode()
+
+
+@pytest.mark.parametrize(("name", "may"), [("alice", True), ("bob", True), ("vera", False)])
+def test_a_run_is_begun_again_by_whoever_may_submit(queued: Run, name: str, may: bool) -> None:
+    page = client_of(name).get(queued.get_absolute_url()).content.decode()
+    assert (f"/experiments/new/?clone={queued.pk}" in page) is may
+    assert (f"/experiments/new/?continue={queued.pk}" in page) is may
+    assert ('data-action="requeue"' in page) is may
+    assert f"/runs/?choose={queued.pk}" in page

@@ -32,3 +32,13 @@ def short(value: float | str) -> str:
 @register.filter
 def whole(value: int) -> str:
     return f"{value:,}"
+
+
+@register.filter("bytes")
+def size(value: int) -> str:
+    """`512 B`, `1.1 MiB`, as the pages' JavaScript has it."""
+    amount, units = float(value), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while amount >= 1024 and unit != "TiB":
+        amount, unit = amount / 1024, next(units)
+    return f"{value} B" if unit == "B" else f"{amount:.1f} {unit}"

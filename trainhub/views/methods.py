@@ -28,9 +28,7 @@ def list_methods(request: HttpRequest) -> HttpResponseBase:
 @login_required
 @require_safe
 def show_method(request: HttpRequest, slug: str) -> HttpResponseBase:
-    page = handbook.page(slug)
-    if page is None:
-        raise Http404
+    page = _page(slug)
     told = [
         _row(room, entry) | {"room": room.title.partition(":")[0]}
         for room in catalog.ROOMS
@@ -44,11 +42,17 @@ def show_method(request: HttpRequest, slug: str) -> HttpResponseBase:
 @require_safe
 def download_spec(request: HttpRequest, slug: str) -> HttpResponseBase:
     """The method's ready spec, as a file."""
+    page = _page(slug)
+    headers = {"Content-Disposition": f'attachment; filename="{slug}.yaml"'}
+    return HttpResponse(page.spec, content_type="application/yaml; charset=utf-8", headers=headers)
+
+
+def _page(slug: str) -> handbook.Page:
+    """Raises Http404."""
     page = handbook.page(slug)
     if page is None:
         raise Http404
-    headers = {"Content-Disposition": f'attachment; filename="{slug}.yaml"'}
-    return HttpResponse(page.spec, content_type="application/yaml; charset=utf-8", headers=headers)
+    return page
 
 
 def _row(room: catalog.Room, entry: catalog.Entry) -> dict[str, object]:

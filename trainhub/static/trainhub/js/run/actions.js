@@ -1,16 +1,19 @@
-// Pause, resume, cancel, kill. What can't be undone is asked twice.
+// Pause, resume, queue again, cancel, kill. What can't be undone is asked twice.
 
 import { byId, say } from "./dom.js";
 
 const POSSIBLE = {
   pause: ["queued", "starting", "running"],
   resume: ["paused"],
+  requeue: ["failed", "cancelled"],
   cancel: ["queued", "starting", "running", "paused"],
   kill: ["starting", "running"],
 };
 
+const WORDS = { requeue: "queue the run again" };
+
 const QUESTIONS = {
-  cancel: ["Cancel this run?", "It stops in order and keeps a last checkpoint. A cancelled run can't be resumed.", "Cancel the run", "Keep it running"],
+  cancel: ["Cancel this run?", "It stops in order and keeps a last checkpoint. A cancelled run can be queued again.", "Cancel the run", "Keep it running"],
   kill: ["Kill this run?", "Every process of it ends at once. What came after the last checkpoint is lost.", "Kill the run", "Keep it running"],
 };
 
@@ -71,7 +74,7 @@ export class Actions {
       this.changed(body);
     } catch (error) {
       failed.hidden = false;
-      say(failed, `Could not ${action} the run: ${error.message}`);
+      say(failed, `Could not ${WORDS[action] ?? `${action} the run`}: ${error.message}`);
     }
   }
 }

@@ -77,7 +77,7 @@ export class Painter {
   }
 }
 
-class Chart {
+export class Chart {
   constructor(plot, store, focus) {
     this.plot = plot;
     this.store = store;
@@ -111,7 +111,7 @@ class Chart {
   listen() {}
 }
 
-function base(colours) {
+export function base(colours) {
   const axis = () => ({
     gridcolor: colours.line,
     linecolor: colours.line,
@@ -159,7 +159,7 @@ function smooth(y, share) {
   });
 }
 
-function stride(x, y, most) {
+export function stride(x, y, most) {
   if (x.length <= most) return { x, y };
   const step = (x.length - 1) / (most - 1);
   const pick = Array.from({ length: most }, (_, i) => Math.round(i * step));

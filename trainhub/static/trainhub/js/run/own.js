@@ -69,7 +69,7 @@ export class OverTime extends OverVersions {
 }
 
 // Between two readings of the clock, versions are taken to come evenly.
-function timeOf(version, { x, y }) {
+export function timeOf(version, { x, y }) {
   let high = x.findIndex((v) => v >= version);
   if (high < 0) high = x.length - 1;
   const [x0, y0] = high > 0 ? [x[high - 1], y[high - 1]] : [0, 0];

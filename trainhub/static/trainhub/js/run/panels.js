@@ -326,12 +326,21 @@ function row(line) {
 }
 
 export class Checkpoints {
+  constructor() {
+    this.continues = byId("checkpoints-table").dataset.continue; // undefined: this person may not submit
+  }
+
   show(checkpoints) {
     const key = checkpoints.map((c) => c.id).join();
     if (key === this.shown) return;
     this.shown = key;
     byId("no-checkpoints").hidden = checkpoints.length > 0;
     byId("checkpoints-table").hidden = checkpoints.length === 0;
+    const link = byId("continue");
+    if (link && checkpoints.length) {
+      link.href = `${this.continues}&version=${checkpoints[0].version}`;
+      link.hidden = false;
+    }
     byId("checkpoints").replaceChildren(...checkpoints.map((c) => this.row(c)));
   }
 
@@ -348,7 +357,9 @@ export class Checkpoints {
       el("td", { class: "number" }, bytes(c.size_bytes)),
       el("td", { class: "mono muted", title: `SHA-256 ${c.sha256}` }, c.sha256.slice(0, 12)),
       el("td", { class: "muted nowrap" }, el("time", { datetime: c.created_at, title: full(c.created_at) }, clock(c.created_at))),
-      el("td", { class: "number" }, el("a", { href: c.url, download: true, "aria-label": `Download the checkpoint of version ${c.version}` }, "Download")),
+      el("td", { class: "number" }, el("span", { class: "links" },
+        this.continues ? el("a", { href: `${this.continues}&version=${c.version}`, "aria-label": `Continue from version ${c.version}` }, "Continue") : null,
+        el("a", { href: c.url, download: true, "aria-label": `Download the checkpoint of version ${c.version}` }, "Download"))),
     );
   }
 }
