@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.utils import timezone
 
 from trainhub import words
@@ -122,11 +122,6 @@ class Listed:
 
 FOLDED_RUNS = 5
 """Of an experiment of many runs the list shows so many; the others are on the experiment's page."""
-
-
-def list_of(runs: QuerySet[Run]) -> QuerySet[Run]:
-    """The runs to list of all these, newest first: an experiment of thousands would leave no room for others."""
-    return runs.filter(number__lte=FOLDED_RUNS).order_by("-created_at", "-pk")
 
 
 def lines_of(runs: Sequence[Run]) -> list[Listed]:

@@ -194,17 +194,6 @@ def test_the_board_takes_the_same_queries_for_a_thousand_runs(
     assert len(board.paces) == board.training >= 100
 
 
-def test_the_board_takes_the_web_process_less_than_100_ms_for_a_thousand_runs(project: Project, alice: User) -> None:
-    many(alice, project, 1000)
-    monitoring.board()
-    took = []
-    for _ in range(5):
-        begun = time.process_time()  # what else this machine does is not the board's affair
-        monitoring.board()
-        took.append(time.process_time() - begun)
-    assert min(took) < 0.1
-
-
 def test_the_page_shows_what_the_board_says(project: Project, alice: User) -> None:
     run = training(alice, project, [4.0, 9.0, 5.0], age=75)
     failed(alice, project, "oom")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.http import QueryDict
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests import factories
@@ -170,7 +168,7 @@ def test_pages_keep_the_filters(project: Project, alice: User) -> None:
     assert "101 runs match" in page
 
 
-def test_a_thousand_runs_cost_a_few_queries_and_little_time(project: Project, alice: User) -> None:
+def test_a_thousand_runs_cost_a_few_queries(project: Project, alice: User) -> None:
     spec = factories.spec()
     experiments = Experiment.objects.bulk_create(
         Experiment(project=project, owner=alice, name=f"e {i}", tags=["paper"]) for i in range(1000)
@@ -185,13 +183,6 @@ def test_a_thousand_runs_cost_a_few_queries_and_little_time(project: Project, al
             answer = client.get(address)
         assert len(answer.context["rows"]) == 50
         assert len(asked) <= most
-        assert min(seconds(client, address) for _ in range(TRIES)) < 0.3  # 0.1 s where nothing else runs
-
-
-def seconds(client: Client, address: str) -> float:
-    begun = time.perf_counter()
-    assert client.get(address).status_code == 200
-    return time.perf_counter() - begun
 
 
 def test_a_refresh_asks_for_no_choices(project: Project, alice: User) -> None:
