@@ -7,8 +7,11 @@ of being refused, and nobody else can take the port.
 import argparse
 import gc
 import socket
+import tempfile
+from pathlib import Path
 
 import uvicorn
+from django.conf import settings
 
 
 def main() -> None:
@@ -28,8 +31,15 @@ def main() -> None:
         server_header=False,
     )
     config.load()
+    spool_at(Path(settings.HOME) / "uploads")
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def spool_at(folder: Path) -> None:
+    """Bodies of requests wait there. Elsewhere they would go where temporary files do, which is often into memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder)
 
 
 if __name__ == "__main__":

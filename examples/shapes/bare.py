@@ -3,7 +3,7 @@
     python examples/shapes/bare.py shapes.zip
 
 Network, examples, batch size, passes, augmenting and schedule are those of spec.yaml; the optimizer is what one would
-take here: SGD with momentum. Prints the accuracy on the test images after each pass.
+take here, AdamW, or SGD with momentum. Prints the accuracy on the test images after each pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.problems.nets.resnet import resnet20
 from workers.spec import RunSpec
 
 HERE = Path(__file__).resolve().parent
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 0.0005
+RATES = {"adamw": 0.003, "sgd": 0.05}
 
 
 def prepared(given: Path, folder: Path) -> Path:
@@ -61,7 +61,14 @@ def mirrored(images: Tensor) -> Tensor:
     return torch.where(which.reshape(-1, 1, 1, 1), images.flip(3), images)
 
 
-def train_one_pass(model: nn.Module, optimizer: torch.optim.SGD, data: Data, spec: RunSpec, number: int) -> None:
+def optimizer_of(model: nn.Module, given: argparse.Namespace) -> torch.optim.Optimizer:
+    rate = given.learning_rate or RATES[given.optimizer]
+    if given.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=0.0005)
+
+
+def train_one_pass(model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, spec: RunSpec, number: int) -> None:
     model.train()
     images, labels = data.images["train"], data.labels["train"]
     batches = torch.randperm(len(labels)).split(spec.batch_size)
@@ -85,8 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train ResNet-20 on the shapes in one process.")
     parser.add_argument("data", type=Path, help="the zip file, or the folder of the data set")
     parser.add_argument("--passes", type=int, help="stop after so many; the schedule stays that of spec.yaml")
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
-    parser.add_argument("--momentum", type=float, default=MOMENTUM)
+    parser.add_argument("--optimizer", choices=list(RATES), default="adamw")
+    parser.add_argument("--learning-rate", type=float, help=f"left out: {RATES}")
     parser.add_argument("--threads", type=int, help="of torch; left out: as many as torch takes")
     given = parser.parse_args()
     if given.threads:
@@ -99,9 +106,7 @@ def train(spec: RunSpec, given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Data(prepared(given.data, Path(folder)))
     model = resnet20(3, data.classes)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=given.learning_rate, momentum=given.momentum, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = optimizer_of(model, given)
     began = time.perf_counter()
     for number in range(given.passes or int(spec.budget.passes or 0)):
         train_one_pass(model, optimizer, data, spec, number)

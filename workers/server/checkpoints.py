@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -13,16 +14,39 @@ import torch
 from torch import Tensor
 
 from workers import checkpoint
-from workers.assignment import Cause
+from workers.assignment import Assignment, Cause
 from workers.checkpoint import OWN, Meta
 from workers.failures import Failure
 from workers.reporting import Reporter
+from workers.server.core import ParameterServer
 from workers.server.setup import Run
+from workers.spec import RunSpec
 
 WRITE_SECONDS = 120.0
 NICENESS = 10
 COUNTS = f"{OWN}batch_norm/counts"
 """What a batch-norm rule keeps beside means and variances, which have their names in the model."""
+
+
+def meta_of(core: ParameterServer, of: Assignment, spec: RunSpec, *, seconds: float, metrics: dict[str, float]) -> Meta:
+    """What a checkpoint of this moment is a state of. `metrics` are those of this very version."""
+    clocks = core.clocks
+    return Meta(
+        run=of.run,
+        attempt=of.attempt,
+        epoch=of.epoch,
+        version=clocks.version,
+        gradients=clocks.gradients,
+        seed=spec.seed,
+        steps=list(clocks.steps),
+        applied=list(clocks.applied),
+        refused=clocks.refused,
+        statistics=clocks.statistics,
+        optimizer_steps=core.rules.optimizer.steps,
+        seconds=seconds,
+        metrics=metrics,
+        spec=json.loads(spec.canonical()),
+    )
 
 
 class Snapshot:

@@ -41,6 +41,11 @@ class Rules:
     most_gradients: int = 1
     """Gradients that one push may bring: more than 1 where trainers push displacements of several steps."""
 
+    @property
+    def answers_privately(self) -> bool:
+        """Whether a trainer is answered with weights of its own instead of the server's."""
+        return bool(getattr(self.optimizer, "answers_privately", False))
+
 
 @dataclass(frozen=True)
 class HandOver:

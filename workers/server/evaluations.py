@@ -90,8 +90,7 @@ class Evaluations:
     def reached(self, target: Target | None) -> bool:
         if target is None or self._latest is None:
             return False
-        value = self._latest.metrics[target.metric]
-        return value >= target.value if target.direction == "max" else value <= target.value
+        return target.reached_by(self._latest.metrics[target.metric])
 
     @property
     def latest_text(self) -> str:

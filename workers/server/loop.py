@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from workers.events import Progress
 from workers.process import Child
 from workers.server import event_log, setup
 from workers.server.budget import per_pass
-from workers.server.checkpoints import Checkpointer, restore
+from workers.server.checkpoints import Checkpointer, meta_of, restore
 from workers.server.core import HandOver, Push, Reaction, Stale
 from workers.server.evaluations import Evaluations
 from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
@@ -433,20 +432,5 @@ class Server:
         return Progress(clocks.version, clocks.gradients, fraction, clocks.refused, dict(enumerate(clocks.applied)))
 
     def _meta(self) -> Meta:
-        clocks, a = self._core.clocks, self._assignment
-        return Meta(
-            run=a.run,
-            attempt=a.attempt,
-            epoch=a.epoch,
-            version=clocks.version,
-            gradients=clocks.gradients,
-            seed=self._spec.seed,
-            steps=list(clocks.steps),
-            applied=list(clocks.applied),
-            refused=clocks.refused,
-            statistics=clocks.statistics,
-            optimizer_steps=self._core.rules.optimizer.steps,
-            seconds=self.seconds,
-            metrics=self._evaluations.of(clocks.version),
-            spec=json.loads(self._spec.canonical()),
-        )
+        metrics = self._evaluations.of(self._core.version)
+        return meta_of(self._core, self._assignment, self._spec, seconds=self.seconds, metrics=metrics)

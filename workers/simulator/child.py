@@ -6,7 +6,6 @@ the same result, since the log it writes holds nothing of who computes it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from workers.checkpoint import Meta
 from workers.events import Progress
 from workers.process import Child
 from workers.server import event_log
-from workers.server.checkpoints import Checkpointer
+from workers.server.checkpoints import Checkpointer, meta_of
 from workers.server.event_log import EventLog, Header
 from workers.simulator.replay import threads
 from workers.simulator.reports import Reports
@@ -112,21 +111,7 @@ class Simulated:
         return Progress(clocks.version, clocks.gradients, self._simulation.fraction, clocks.refused, steps)
 
     def _meta(self) -> Meta:
-        simulation, a = self._simulation, self._assignment
-        clocks, last = simulation.core.clocks, simulation.evaluations[-1:]
-        return Meta(
-            run=a.run,
-            attempt=a.attempt,
-            epoch=a.epoch,
-            version=clocks.version,
-            gradients=clocks.gradients,
-            seed=self._spec.seed,
-            steps=list(clocks.steps),
-            applied=list(clocks.applied),
-            refused=clocks.refused,
-            statistics=clocks.statistics,
-            optimizer_steps=simulation.core.rules.optimizer.steps,
-            seconds=simulation.seconds,
-            metrics=next((e.metrics for e in last if e.version == clocks.version), {}),
-            spec=json.loads(self._spec.canonical()),
-        )
+        simulation = self._simulation
+        version = simulation.core.version
+        metrics = next((e.metrics for e in simulation.evaluations[-1:] if e.version == version), {})
+        return meta_of(simulation.core, self._assignment, self._spec, seconds=simulation.seconds, metrics=metrics)

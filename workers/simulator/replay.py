@@ -121,7 +121,7 @@ class Player:
                     f"{restored} leaves the run at version {meta.version}; the log starts at {log.header.restored}"
                 )
         self._trainers = trainers_of(spec, self._run)
-        self._private = getattr(self._core.rules.optimizer, "answers_privately", False)
+        self._private = self._core.rules.answers_privately
         self._own: dict[int, Snapshot] = {}
         """What trainers were answered with, where that is not the server's weights."""
         first = log.records[0] if log.records else None

@@ -166,7 +166,7 @@ class Simulation:
         self.core = self.run_parts.core
         self.log = log or EventLog(None, attempt=1, epoch=1)
         self.observer: Observer | None = None
-        self._private = getattr(self.core.rules.optimizer, "answers_privately", False)
+        self._private = self.core.rules.answers_privately
         count = spec.workers.max
         self.times = Times(spec.execution, seed=spec.seed, workers=count)
         self.push, self.pull = nanoseconds(spec.execution.push_seconds), nanoseconds(spec.execution.pull_seconds)
@@ -431,6 +431,6 @@ class Simulation:
         target = self.spec.budget.target
         if target is not None:
             value = metrics[target.metric]
-            if value >= target.value if target.direction == "max" else value <= target.value:
+            if target.reached_by(value):
                 message = f"{target.metric} {value:.4g} reaches the target"
                 self._end(Ending(Outcome.COMPLETED, message, "target-reached"))

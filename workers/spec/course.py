@@ -28,11 +28,14 @@ class Target(Part):
     """A value of a metric that ends the run."""
 
     metric: str = Field(min_length=1, max_length=80)
-    """What the evaluation reports, by its name: `accuracy` for classes, `loss` for every problem."""
+    """What the evaluation reports, by its name: `accuracy` for classes, `error` for numbers."""
     value: float = Field(allow_inf_nan=False)
     """The run stops once an evaluation reaches it."""
     direction: Literal["min", "max"]
     """`max`: at this value or above; `min`: at this value or below."""
+
+    def reached_by(self, value: float) -> bool:
+        return value >= self.value if self.direction == "max" else value <= self.value
 
 
 class Budget(Part):

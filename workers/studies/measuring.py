@@ -77,8 +77,7 @@ def _columns(spec: RunSpec, result: Result) -> dict[str, Any]:
 def seconds_to(target: Target, result: Result) -> float | None:
     """Virtual seconds to the first evaluation that reached the target. None: none did."""
     for evaluation in result.evaluations:
-        value = evaluation.metrics[target.metric]
-        if value >= target.value if target.direction == "max" else value <= target.value:
+        if target.reached_by(evaluation.metrics[target.metric]):
             return evaluation.seconds
     return None
 
