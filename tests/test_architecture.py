@@ -53,7 +53,7 @@ RULES = [
     ),
     Rule("workers/methods/**/*.py", allowed=PURE),
     Rule("workers/spec/**/*.py", banned=("torch",)),
-    Rule("workers/spec_errors.py", banned=("torch",)),
+    Rule("workers/spec_*.py", banned=("torch",)),
     Rule("workers/catalog.py", banned=("torch",)),
     Rule("workers/events.py", banned=("torch",)),
     Rule("workers/assignment.py", banned=("torch",)),
@@ -154,8 +154,9 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_the_web_process_loads_neither_torch_nor_plotly() -> None:
-    assert loaded_after("import trainhub.asgi") & {"torch", "plotly", "sklearn"} == set()
+def test_the_web_process_loads_nothing_heavy() -> None:
+    heavy = {"torch", "plotly", "sklearn", "pyarrow", "PIL"}
+    assert loaded_after("import trainhub.asgi, trainhub.urls") & heavy == set()
 
 
 def test_a_child_loads_torch_but_no_django() -> None:

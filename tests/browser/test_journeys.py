@@ -200,7 +200,7 @@ def test_an_admin_kills_a_run(page: Page, here: str) -> None:
     page.locator("select[name=action]").first.select_option("kill")
     page.get_by_role("button", name="Run", exact=True).first.click()
     expect(page.get_by_text("Kill these runs?")).to_be_visible()
-    page.get_by_role("button", name="Kill 1").click()
+    page.get_by_role("button", name="Kill (1)").click()
     page.goto(f"{here}/admin/trainhub/auditentry/")
     expect(page.locator("main, #main")).to_contain_text(f"asked to kill: run {number(run)}")
     page.goto(run)
