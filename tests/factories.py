@@ -21,7 +21,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from trainhub.actions import runs, telemetry
+from trainhub.actions import people, runs, telemetry
 from trainhub.models import (
     Artifact,
     ArtifactKind,
@@ -55,6 +55,13 @@ class Cell(NamedTuple):
 
 def person(name: str, **more: Any) -> User:
     return User.objects.get_or_create(username=name, defaults=more)[0]
+
+
+def operator(name: str) -> User:
+    """Somebody who keeps the installation, and is in no project."""
+    made = person(name, is_staff=True)
+    made.groups.add(people.operators())
+    return made
 
 
 def project(name: str = "vision", **people: Role) -> Project:

@@ -126,5 +126,5 @@ def may_run_code(user: Visitor) -> bool:
 
 
 def is_operator(user: Visitor) -> bool:
-    """Whether the user keeps the installation: drains nodes, sees who runs what on them."""
-    return isinstance(user, User) and user.is_active and user.is_staff
+    """Whether the user keeps the installation: drains nodes, sees who runs what on them. The same as in the admin."""
+    return isinstance(user, User) and user.is_active and user.is_staff and user.has_perm("trainhub.change_node")

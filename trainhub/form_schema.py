@@ -107,6 +107,7 @@ LABELS = {
     "mean_up_seconds": "Mean time up",
     "down_seconds": "Time down",
     "seconds": "Time",
+    "dataset": "Data set",
     "workers": "Trainers",
     "worker": "Trainer",
     "data_loader_workers": "Loader processes",
@@ -114,10 +115,7 @@ LABELS = {
 }
 KINDS = {
     **words.OPTIMIZERS,
-    "mlp": "MLP",
-    "cnn": "CNN",
-    "resnet18": "ResNet-18",
-    "resnet20": "ResNet-20",
+    **words.MODELS,
     "installed": "An installed problem",
     "python": "A Python class on the nodes",
     "live": "Real: trainers on slots",

@@ -6,15 +6,18 @@ nobody names, and those go with the next upload.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,10 @@ PREPARE_SECONDS = 900
 FORGOTTEN_SECONDS = 24 * 3600
 """Files that nobody has named for so long are left over from an upload that died."""
 FORMATS = ("auto", "npz", "csv", "parquet", "image-folder", "idx", "cifar", "text")
+MOST_OPTIONS = 100_000
+"""Characters of their JSON: a program's argument may have 128 KiB."""
+AT_ONCE = threading.BoundedSemaphore(2)
+"""Files that are prepared at the same time in one web process: each may take gigabytes of memory."""
 BAD_DATA = 2
 """Exit status of a preparation that found something wrong with the file."""
 
@@ -57,6 +64,7 @@ def add(
     datasets.check_name(project, name)
     if file_format not in FORMATS:
         raise WrongDataset("format", f"must be one of {', '.join(FORMATS)}, got {file_format!r}")
+    _told(options or {})
     sweep()
     received = receive(upload, file_name)
     try:
@@ -93,6 +101,11 @@ def receive(upload: Iterable[bytes], file_name: str) -> Received:
                 file.write(piece)
         if not size:
             raise WrongDataset("file", "is empty")
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WrongDataset("file", "can't be stored: the server's disk is full") from None
+        raise
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -103,21 +116,23 @@ def prepare(received: Received, file_format: str, options: Mapping[str, Any]) ->
     """Have a child read the file into arrays. Raises WrongDataset."""
     folder = _folder("datasets") / uuid.uuid4().hex
     command = [sys.executable, "-m", "workers.datasets", str(received.path), str(folder)]
-    command += ["--format", file_format, "--options", json.dumps(dict(options))]
+    command += ["--format", file_format, "--options", _told(options)]
     try:
-        done = subprocess.run(
-            command,
-            cwd=settings.BASE_DIR,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PREPARE_SECONDS,
-        )
+        with AT_ONCE:
+            done = subprocess.run(
+                command,
+                cwd=settings.BASE_DIR,
+                env=_environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PREPARE_SECONDS,
+            )
     except subprocess.TimeoutExpired:
+        _forget(folder)
         raise WrongDataset("file", f"took longer than {PREPARE_SECONDS // 60} minutes to read") from None
     if done.returncode != 0:
-        shutil.rmtree(folder, ignore_errors=True)
+        _forget(folder)
         raise _refusal(done)
     told = json.loads(done.stdout.strip().splitlines()[-1])
     path = folder.relative_to(settings.HOME).as_posix()
@@ -132,14 +147,26 @@ def prepare(received: Received, file_format: str, options: Mapping[str, Any]) ->
     )
 
 
+def _told(options: Mapping[str, Any]) -> str:
+    """Options as the child takes them. Raises WrongDataset."""
+    try:
+        told = json.dumps(dict(options))
+    except RecursionError:
+        raise WrongDataset("options", "is nested too deep") from None
+    if len(told) > MOST_OPTIONS:
+        raise WrongDataset("options", f"may have {MOST_OPTIONS:,} characters at most")
+    return told
+
+
 def sweep() -> None:
     """Remove what uploads that died have left."""
     named = set(Dataset.objects.values_list("path", flat=True))
     before = time.time() - FORGOTTEN_SECONDS
     for path in [*_folder("uploads").iterdir(), *_folder("datasets").iterdir()]:
-        if path.relative_to(settings.HOME).as_posix() in named or path.stat().st_mtime > before:
-            continue
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another upload is through with it
+            if path.relative_to(settings.HOME).as_posix() in named or path.stat().st_mtime > before:
+                continue
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _refusal(done: subprocess.CompletedProcess[str]) -> Exception:
@@ -149,6 +176,12 @@ def _refusal(done: subprocess.CompletedProcess[str]) -> Exception:
     if done.returncode < 0:
         return WrongDataset("file", "needs more memory or time to read than a data set may")
     return RuntimeError(f"preparing a data set failed with status {done.returncode}: {done.stderr[-2000:]}")
+
+
+def _forget(folder: Path) -> None:
+    """Remove what a child that was ended has written, under its last name or a passing one beside it."""
+    for left in [folder, *folder.parent.glob(f".{folder.name}-*")]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _folder(name: str) -> Path:

@@ -12,11 +12,18 @@ from typing import Any
 from workers.spec import RunSpec
 from workers.spec_errors import Finding, SpecError
 from workers.spec_paths import changed
+from workers.spec_values import check_plain
 
 MOST_CELLS = 200
 """Runs that a grid may make. Studies, which are planned in a file of their own, have more."""
 MOST_VALUES = 100
 MOST_AXES = 6
+MOST_PATH = 200
+"""Characters of a field's name."""
+MOST_TEXT = 2000
+"""Characters of a value: it stands in its run's labels, and in all that is found wrong with it."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of the specs of all runs together."""
 SEED = "seed"
 
 Label = str | int | float | bool | None
@@ -68,12 +75,16 @@ def understand(draft: Draft) -> Submission:
         count *= len(values)
     if count > MOST_CELLS:
         raise SpecError.one("grid", f"makes {count} runs; {MOST_CELLS} at most, or plan a study")
+    if count > 1 and count * len(spec.canonical()) > MOST_BYTES:
+        raise SpecError.one("grid", f"makes {count} runs of a spec this long; {MOST_BYTES >> 20} MiB of specs at most")
     return Submission(spec, list(_cells(spec, axes)), draft.name.strip() or spec.name)
 
 
 def _axes(draft: Draft) -> Iterator[tuple[str, list[Any]]]:
     if len(draft.grid) > MOST_AXES:
         raise SpecError.one("grid", f"may name {MOST_AXES} fields at most, got {len(draft.grid)}")
+    if any(len(path) > MOST_PATH for path in draft.grid):
+        raise SpecError.one("grid", f"names a field of more than {MOST_PATH} characters")
     for path, values in draft.grid.items():
         where = f"grid.{path}"
         if path.partition(".")[0] in {"version", "name", "notes", "tags"}:
@@ -90,7 +101,13 @@ def _values(where: str, values: Any) -> list[Any]:
         raise SpecError.one(where, f"must be a list of values, got {values!r}")
     if not 1 <= len(values) <= MOST_VALUES:
         raise SpecError.one(where, f"must have 1 to {MOST_VALUES} values, got {len(values)}")
+    try:
+        check_plain(values)
+    except SpecError as error:
+        raise SpecError([Finding(where, each.message) for each in error.findings]) from None
     told = [_text(value) for value in values]
+    if any(len(text) > MOST_TEXT for text in told):
+        raise SpecError.one(where, f"has a value of more than {MOST_TEXT:,} characters; put it into the spec")
     if twice := next((text for text in told if told.count(text) > 1), None):
         raise SpecError.one(where, f"has {twice} more than once")
     return list(values)

@@ -91,13 +91,17 @@ def _within_a_sentence(label: str) -> str:
     return f"{label} ({variant})" if variant else label
 
 
+MODELS = {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet-18", "resnet20": "ResNet-20", "transformer": "Transformer"}
+
+
 def problem(spec: dict[str, Any]) -> str:
-    """What it learns: `Handwritten digits, cnn`."""
+    """What it learns, by the data set's name where it has one: `Handwritten digits, CNN`, `shapes, ResNet-20`."""
     chosen = spec.get("problem", {})
     entry = catalog.PROBLEMS.get(chosen.get("kind", ""))
-    label = entry.label if entry else str(chosen.get("name") or chosen.get("target") or chosen.get("kind", ""))
+    named = chosen.get("dataset") or (entry.label if entry else "")
+    label = str(named or chosen.get("name") or chosen.get("target") or chosen.get("kind", ""))
     model = (chosen.get("model") or {}).get("kind")
-    return f"{label}, {model.upper()}" if model else label
+    return f"{label}, {MODELS.get(model, model)}" if model else label
 
 
 def trainers(spec: dict[str, Any]) -> str:
@@ -129,6 +133,11 @@ def label(value: Any) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def cause(code: str) -> str:
+    """Why something ended, from its code: `node lost`."""
+    return code.replace("-", " ")
 
 
 def simulated(spec: dict[str, Any]) -> bool:

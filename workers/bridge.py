@@ -22,9 +22,10 @@ from trainhub.actions import artifacts, members, runs, telemetry
 from trainhub.actions.members import Fenced, Orders
 from trainhub.models import Artifact, Dataset, Member, Wish
 from workers import children
-from workers.assignment import SERVER_WORKER, Assignment, Exit, Outcome, Role
+from workers.assignment import SERVER_WORKER, Assignment, Cause, Exit, Outcome, Role
 from workers.evaluator_keeper import EvaluatorKeeper
 from workers.events import Event, SpoolError
+from workers.failures import Failure
 from workers.log_reader import LogReader
 from workers.spec import FromCheckpoint
 from workers.spool_reader import SpoolReader
@@ -82,6 +83,8 @@ class Supervisor:
         except Fenced as reason:
             log.info("%s", reason)
             self._write_end(self._end_child() or Exit(Outcome.STOPPED, None, str(reason)))
+        except Failure as reason:
+            self._write_end(Exit(Outcome.FAILED, reason.cause, str(reason)))
         finally:
             connection.close()
 
@@ -156,7 +159,8 @@ class Supervisor:
     def _restore_point(self) -> str | None:
         """What a server starts from: newest whole checkpoint of this run; else the one its spec names; else none.
 
-        A simulation always begins anew.
+        A simulation always begins anew. Raises Failure where the one that the spec names is gone: fresh weights are not
+        what was asked for.
         """
         if self.member.role != Role.SERVER:
             return None
@@ -166,7 +170,10 @@ class Supervisor:
         if isinstance(start, FromCheckpoint):
             given = runs.start_checkpoint(run.experiment.project, start)
             candidates += [given] if given else []
-        return next((c.path for c in candidates if _is_whole(c)), None)
+        found = next((c.path for c in candidates if _is_whole(c)), None)
+        if found is None and isinstance(start, FromCheckpoint):
+            raise Failure(Cause.SPEC, f"start.run: the checkpoint of run {start.run} is gone or damaged")
+        return found
 
     # ------------------------------------------------------------ keeping it
 

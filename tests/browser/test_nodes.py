@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 def olga(transactional_db: None) -> User:
     """An operator."""
     factories.project(alice=Role.ADMIN)
-    return factories.person("olga", is_staff=True)
+    return factories.operator("olga")
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def test_a_failure_tells_its_cause(page: Page, web: Web, run: Run) -> None:
     start(run)
     open_run(page, web, run)
     tell(run, state=RunState.FAILED, cause="non-finite", detail="trainer 2 sent 50 losses that were no numbers")
-    expect(page.locator("#notice")).to_contain_text("Failed: non-finite")
+    expect(page.locator("#notice")).to_contain_text("Failed: non finite")
     expect(page.locator("#notice")).to_contain_text("trainer 2 sent 50 losses")
 
 

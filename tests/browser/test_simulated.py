@@ -97,4 +97,5 @@ def test_an_experiment_counts_and_fills_while_one_looks(page: Page, web: Web, st
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_role("link", name=f"run {study[1].pk}").click()
-    expect(page.locator(".about")).to_contain_text("rates and gates, 2 of 3: rate staleness-inverse, seed 1")
+    expect(page.locator(".crumb")).to_contain_text("rates and gates")
+    expect(page.locator(".about")).to_contain_text("2 of 3 in its experiment: rate staleness-inverse, seed 1")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from tests import factories
 from tests.cli.conftest import Shell, Start
+from trainhub.actions import people
 from trainhub.client import Client
-from trainhub.models import Member, Node, Project, Run, RunState
+from trainhub.models import LogLine, Member, Node, Project, Run, RunState
 
 
 @pytest.fixture
@@ -165,9 +168,7 @@ def test_nodes_are_listed_with_their_slots(shell: Shell, trained: tuple[Run, lis
 def test_only_operators_drain_nodes(shell: Shell, trained: tuple[Run, list[Member]]) -> None:
     refused = shell("nodes", "--drain", "node-a")
     assert refused.status == 4
-    alice = factories.person("alice")
-    alice.is_staff = True
-    alice.save()
+    people.make_operator(factories.person("alice"), by=factories.person("alice"))
     assert "drained" in shell("nodes", "--drain", "node-a").out
     assert Node.objects.get().drained
     assert "online" in shell("nodes", "--undrain", "node-a").out
@@ -202,3 +203,14 @@ def test_tokens_are_made_listed_and_revoked(shell: Shell, monkeypatch: pytest.Mo
     assert shell("tokens", "revoke", made["id"]).status == 0
     monkeypatch.setenv("TRAINHUB_TOKEN", said.out.strip())
     assert shell("runs").status == 4
+
+
+def test_what_others_named_and_printed_commands_no_terminal(shell: Shell, project: Project) -> None:
+    evil = "a\x1b]0;owned\x07b\x9b31m"
+    run = factories.run(owner=factories.person("alice"), within=project, name=evil)
+    member = factories.gang(run)[0]
+    LogLine.objects.create(run=run, member=member, at=timezone.now(), text=evil)
+    for words in (("runs",), ("show", run.pk), ("logs", run.pk), ("cancel", run.pk), ("compare", run.pk, run.pk)):
+        said = shell(*words)
+        assert not re.search(r"[\x07\x1b\x9b]", said.out + said.err), words
+    assert "a␛]0;owned␇b�31m" in shell("runs").out

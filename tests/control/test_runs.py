@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.utils import timezone
 
 from tests.control.conftest import make_node, spec
 from trainhub.actions import members, placement, reconcile, runs
-from trainhub.actions.errors import CannotPause, NoCheckpoint, NotSimulated, WrongState
-from trainhub.models import Event, Member, Node, Project, Run, RunState, Slot, Wish
+from trainhub.actions.errors import CannotPause, NoCheckpoint, NoDataset, NotAllowedToRunCode, NotSimulated, WrongState
+from trainhub.models import Attempt, Dataset, Event, Member, Node, Project, Run, RunState, Slot, Wish
 from workers.assignment import Cause, Exit, Outcome
 
 CRASH = Exit(Outcome.FAILED, Cause.CRASHED, "its process was killed by SIGKILL")
@@ -149,3 +150,32 @@ def test_a_waiting_run_says_why(queued: Run, node: Node) -> None:
     assert now(queued).waiting_reason == "needs 3 slots, 2 idle"
     placement.admit(queued.pk, placement.idle_slots()[:3])
     assert now(queued).waiting_reason == ""
+
+
+def test_a_run_of_code_is_not_queued_again_when_the_right_to_it_is_gone(project: Project, alice: User) -> None:
+    right = Permission.objects.get(codename="run_code")
+    alice.user_permissions.add(right)
+    wanted = spec(problem={"kind": "python", "target": "os:system"})
+    run = runs.submit(project=project, owner=User.objects.get(pk=alice.pk), spec=wanted)
+    runs.ask_to_cancel(run, by=alice)
+    alice.user_permissions.remove(right)
+    with pytest.raises(NotAllowedToRunCode):
+        runs.ask_to_requeue(run, by=User.objects.get(pk=alice.pk))
+    runs.ask_to_requeue(run, by=User.objects.create_superuser("root"))
+    assert now(run).state == RunState.QUEUED
+
+
+def test_a_run_is_not_queued_again_on_other_data_than_it_had(project: Project, alice: User) -> None:
+    made = Dataset.objects.create(
+        project=project, owner=alice, name="iris", kind="table", sha256="0", size_bytes=1, examples=1, path="p"
+    )
+    run = runs.submit(project=project, owner=alice, spec=spec(problem={"kind": "table", "dataset": "iris"}))
+    runs.ask_to_cancel(run, by=alice)
+    Attempt.objects.create(run=run, number=1, started_at=timezone.now(), environment={"dataset": made.facts})
+    Dataset.objects.filter(pk=made.pk).update(sha256="1")
+    with pytest.raises(NoDataset, match="iris is not the data set it was trained on"):
+        runs.ask_to_requeue(run, by=alice)
+    made.delete()
+    with pytest.raises(NoDataset, match="no data set named 'iris'"):
+        runs.ask_to_requeue(run, by=alice)
+    assert now(run).state == RunState.CANCELLED

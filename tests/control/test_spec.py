@@ -118,3 +118,18 @@ def test_it_says_what_is_wrong_with_a_text(text: str, error: str) -> None:
 def test_no_python_object_comes_out_of_yaml() -> None:
     with pytest.raises(SpecError, match="this is not YAML"):
         RunSpec.parse_yaml("name: !!python/object/apply:os.getcwd []")
+
+
+@pytest.mark.parametrize(
+    "value", ["2026-13-45", "!!int abc", "!!int ''", "!!float x", "!!bool x", "!!timestamp x", "9" * 6000]
+)
+def test_a_value_that_yaml_can_t_make_is_refused_with_its_line(value: str) -> None:
+    with pytest.raises(SpecError, match=r"a value that can't be read .* in line 2"):
+        RunSpec.parse_yaml(f"name: a\nnotes: {value}\n")
+
+
+def test_merge_keys_are_refused_before_they_multiply() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 20)}]}}" for n in range(1, 12)]
+    with pytest.raises(SpecError, match=r"merge keys .* in line 2"):
+        RunSpec.parse_yaml("\n".join(lines))

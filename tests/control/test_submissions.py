@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 
 from tests.control.conftest import SPEC, spec
 from trainhub.actions import runs, submissions
@@ -166,3 +166,51 @@ def test_data_must_be_there_and_of_the_kind_the_problem_takes(project: Project, 
     made.kind = "table"
     made.save()
     assert runs.submit(project=project, owner=alice, spec=wanted).state == "queued"
+
+
+def test_a_grid_of_values_that_are_long_or_deep_is_refused_before_it_multiplies() -> None:
+    delays = [[{"kind": "factor", "factor": 2, "workers": list(range(-5000, 0))}]]
+    assert refused(grid={"delays": delays}) == [
+        "grid.delays: has a value of more than 2,000 characters; put it into the spec"
+    ]
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    assert refused(grid={"delays": [deep]}) == ["grid.delays: a spec may be nested 40 levels deep at most"]
+    assert refused(seeds=[deep]) == ["seeds: a spec may be nested 40 levels deep at most"]
+    assert refused(grid={"x" * 300: [1]}) == ["grid: names a field of more than 200 characters"]
+
+
+def test_many_runs_of_a_long_spec_are_refused() -> None:
+    parameters = {str(n): "x" * 100 for n in range(20_000)}
+    wanted = SPEC | {"problem": {"kind": "installed", "name": "x", "parameters": parameters}}
+    assert len(understand(Draft(spec=wanted, seeds=[0, 1])).cells) == 2
+    with pytest.raises(SpecError, match="grid: makes 50 runs of a spec this long; 16 MiB"):
+        understand(Draft(spec=wanted, seeds=list(range(50))))
+
+
+def table_of(project: Project, owner: User, sha256: str = "0") -> Dataset:
+    return Dataset.objects.create(
+        project=project, owner=owner, name="iris", kind="table", sha256=sha256, size_bytes=1, examples=1, path="p"
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_data_set_can_t_go_while_a_run_of_it_is_written(project: Project, alice: User) -> None:
+    made, found = table_of(project, alice), []
+
+    def delete() -> None:
+        try:
+            with transaction.atomic():
+                Dataset.objects.select_for_update(nowait=True).get(pk=made.pk)
+        except OperationalError as error:
+            found.append(str(error))
+        connection.close()
+
+    with transaction.atomic():
+        wanted = spec(problem={"kind": "table", "dataset": "iris"}, budget={"passes": 1})
+        runs.submit(project=project, owner=alice, spec=wanted)
+        thread = threading.Thread(target=delete)
+        thread.start()
+        thread.join(20)
+    assert "could not obtain lock" in found[0]

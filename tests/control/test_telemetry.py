@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def test_what_is_not_finite_is_kept_and_counted(server: Member) -> None:
     assert (chunk.nonfinite, chunk.low, chunk.high) == (2, 1.0, 1.0)
     store(server, Batch(2, [points("gap", 0, [1], [float("nan")])]))
     assert SeriesChunk.objects.get(key="gap").low is None
+
+
+def test_an_evaluation_that_is_not_finite_goes_by_its_name(server: Member) -> None:
+    found = happened("evaluated", version=3, metrics={"accuracy": -math.inf}, loss=math.nan)
+    assert store(server, Batch(1, events=[found]))
+    assert Run.objects.get().metrics == {"loss": "NaN", "accuracy": "-Infinity", "version": 3}
+    assert Event.objects.get(kind="evaluated").data["loss"] == "NaN"
 
 
 def test_each_batch_raises_the_live_sequence(server: Member) -> None:

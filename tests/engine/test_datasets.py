@@ -386,6 +386,7 @@ def test_other_delimiters_are_found_out(tmp_path: Path, delimiter: str) -> None:
         ("a,b\n" + "".join(f"inf,{i}.5\n" for i in range(9)), {}, "a", "not finite"),
         ("a,b\n1,2\n1,2,3\n", {}, "file", "no CSV file"),
         ("a,b\n" + "".join(f"{i},x\n" for i in range(9)), {}, "b", "one class only"),
+        (",".join(f"c{i}" for i in range(10_001)) + "\n", {}, "file", "10,001 columns; at most 10,000"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_by_column(
@@ -459,6 +460,13 @@ def test_damage_of_any_kind_is_the_file_s(tmp_path: Path, name: str, make: Calla
 def test_too_many_examples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="40 examples; at most 39"):
         prepared(npz(tmp_path / "a.npz", **squares(40)), tmp_path / "out", limits=Limits(examples=39))
+
+
+def test_names_that_are_too_long_for_a_database_are_refused(tmp_path: Path) -> None:
+    text = f"a,{'b' * 2000}\n" + "".join(f"{i},{i % 2}\n" for i in range(20))
+    with pytest.raises(BadData, match=r"has names of \d+ KiB; at most 1 KiB"):
+        prepared(written(tmp_path / "t.csv", text), tmp_path / "out", limits=Limits(info_bytes=1024))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disk_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

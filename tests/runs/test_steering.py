@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,3 +53,12 @@ def test_a_killed_run_ends_at_once(stack: Stack, training: Run) -> None:
     runs.ask_to_kill(training, by=stack.owner)
     stack.wait(training, RunState.CANCELLED, seconds=5)
     eventually(lambda: not Member.objects.filter(attempt__run=training, ended_at=None).exists())
+
+
+def test_a_run_whose_checkpoint_to_start_from_is_gone_fails_and_says_so(stack: Stack) -> None:
+    first = stack.wait(stack.submit(problem={"kind": "ledger"}, budget={"updates": 5}), RunState.COMPLETED)
+    for artifact in first.artifacts.all():
+        Path(artifact.path).unlink()
+    start = {"kind": "checkpoint", "run": first.pk}
+    run = stack.wait(stack.submit(problem={"kind": "ledger"}, budget={"updates": 5}, start=start), RunState.FAILED)
+    assert (run.cause, run.detail) == ("spec", f"start.run: the checkpoint of run {first.pk} is gone or damaged")

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 
 from tests import factories
 from tests.web import rest
+from tests.web.conftest import client_of
 from tests.webs import Web, serving
-from trainhub.body_limit import SMALL_BYTES, BodyLimit, limit
+from trainhub.body_limit import SMALL_BYTES, BodyLimit, is_known, limit
 from trainhub.intake import MOST_BYTES
 from trainhub.models import Role
 
@@ -133,3 +135,19 @@ def test_a_web_process_takes_a_large_upload(connected: socket.socket) -> None:
     connected.sendall(f"{head}Authorization: Bearer {secret}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     assert len(body) > 2 * SMALL_BYTES
     assert status_of(connected) == b"HTTP/1.1 201 Created"
+
+
+@pytest.mark.parametrize("given", ["Authorization: Bearer th_x", f"Cookie: {settings.SESSION_COOKIE_NAME}=x"])
+def test_a_large_upload_takes_credentials_that_are_somebody_s(connected: socket.socket, given: str) -> None:
+    head = f"POST /api/v1/datasets HTTP/1.1\r\nHost: localhost\r\n{given}\r\n"
+    connected.sendall(f"{head}Content-Length: {SMALL_BYTES + 1}\r\n\r\n".encode())
+    assert status_of(connected) == b"HTTP/1.1 401 Unauthorized"
+
+
+@pytest.mark.django_db
+def test_whoever_is_signed_in_or_has_a_token_is_known() -> None:
+    cookie = client_of("alice").cookies[settings.SESSION_COOKIE_NAME].value
+    assert is_known(scope(cookie=f"other=1; {settings.SESSION_COOKIE_NAME}={cookie}"))
+    assert is_known(scope(authorization=f"Bearer {rest.secret_of('alice')}"))
+    User.objects.update(is_active=False)
+    assert not is_known(scope(cookie=f"{settings.SESSION_COOKIE_NAME}={cookie}"))

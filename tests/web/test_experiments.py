@@ -72,7 +72,7 @@ def test_seeds_of_a_cell_are_told_by_mean_and_deviation(study: list[Run]) -> Non
     factories.ended(study[0], 0.96)
     factories.ended(study[1], 0.98)
     page = shown("alice", address(study))
-    assert "<strong>0.97</strong> ± 0.01414" in page
+    assert "<strong>0.97</strong> ± 0.014" in page
     assert "2 of 2 runs" in page
     assert "2 of 8</strong> runs ended" in page
     assert "2 completed" in page

@@ -14,7 +14,7 @@ from tests import factories
 from tests.web.conftest import client_of
 from trainhub import form_schema
 from trainhub.form_schema import Node, Tree
-from trainhub.models import Project, Role, Run
+from trainhub.models import Dataset, Project, Role, Run
 from trainhub.presets import preset, presets
 from workers import catalog
 from workers.spec import RunSpec
@@ -121,7 +121,18 @@ def test_a_preset_may_be_chosen_by_the_address(project: Project) -> None:
     assert (start["from"], start["spec"]["waiting"]["kind"]) == ("candidate", "candidate")
 
 
-@pytest.mark.parametrize("query", ["?preset=nothing", "?clone=x", "?clone=999", "?continue=-1", "?clone=" + "9" * 30])
+@pytest.mark.parametrize("kind", ["images", "table", "text"])
+def test_training_on_a_data_set_begins_with_it(project: Project, alice: User, kind: str) -> None:
+    Dataset.objects.create(project=project, owner=alice, name="pets", kind=kind, size_bytes=1, examples=3)
+    start = begun("bob", f"?dataset=pets&kind={kind}&project={project.name}")
+    assert (start["project"], start["from"], start["spec"]["name"]) == (project.name, "data set pets", "pets")
+    assert (start["spec"]["problem"]["kind"], start["spec"]["problem"]["dataset"]) == (kind, "pets")
+    assert client_of("carol").get(f"{ADDRESS}?dataset=pets").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["?preset=nothing", "?dataset=nothing", "?clone=x", "?clone=999", "?continue=-1", "?clone=" + "9" * 30]
+)
 def test_what_there_is_not_is_not_found(project: Project, query: str) -> None:
     assert client_of("alice").get(f"{ADDRESS}{query}").status_code == 404
 
@@ -203,3 +214,8 @@ def test_every_preset_is_a_spec(slug: str) -> None:
 def test_presets_have_addresses_of_their_own() -> None:
     slugs = [each.slug for each in presets()]
     assert len(slugs) == len(set(slugs)) > 10
+
+
+@pytest.mark.parametrize("query", ["clone", "continue"])
+def test_a_number_that_no_run_can_have_is_no_run(project: Project, query: str) -> None:
+    assert client_of("bob").get(f"/experiments/new/?{query}={'9' * 5000}").status_code == 404

@@ -83,7 +83,7 @@ def test_a_stranger_learns_that_a_slot_is_taken_and_no_more(training: Run, secre
 
 
 def test_an_operator_sees_names_without_a_way_in_and_the_buttons(training: Run, secret: Run) -> None:
-    factories.person("olga", is_staff=True)
+    factories.operator("olga")
     page = shown("olga")
     assert "visible run" in page
     assert "secret run" in page

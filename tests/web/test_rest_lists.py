@@ -191,3 +191,15 @@ def test_runs_are_compared_in_one_answer(project: Project, alice: User) -> None:
 def test_two_to_twelve_runs_are_compared(project: Project, alice: User, count: int, status: int) -> None:
     runs = [factories.run(owner=alice, within=project) for _ in range(count)]
     assert session("bob").get("compare", run=[run.pk for run in runs]).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("runs", {"search": "a " * 1000}),
+        ("runs", {"method": ["softsync"] * 21}),
+        ("experiments", {"search": "a " * 1000}),
+    ],
+)
+def test_a_list_takes_no_more_conditions_than_anybody_needs(project: Project, path: str, query: dict[str, Any]) -> None:
+    assert session("bob").get(path, **query).status_code == 422

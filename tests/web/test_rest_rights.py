@@ -168,11 +168,17 @@ def test_a_stranger_learns_nothing_of_what_there_is(world: World, operation: str
 
 
 def test_operators_drain_nodes(world: World) -> None:
-    factories.person("olga", is_staff=True)
+    factories.operator("olga")
     answer = session("olga").post(f"nodes/{world.node.name}/actions/drain")
     assert (answer.status_code, answer.json()["drained"], answer.json()["slots"]["idle"]) == (202, True, 0)
     assert session("olga").post("nodes/nowhere/actions/drain").status_code == 404
     assert session("olga").post(f"nodes/{world.node.name}/actions/explode").status_code == 404
+
+
+def test_staff_without_the_right_to_drain_are_no_operators(world: World) -> None:
+    factories.person("stan", is_staff=True)
+    assert session("stan").post(f"nodes/{world.node.name}/actions/drain").status_code == 403
+    assert not session("stan").get("me").json()["is_operator"]
 
 
 def test_an_administrator_sees_every_project(world: World) -> None:

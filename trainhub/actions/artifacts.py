@@ -62,7 +62,7 @@ def to_keep(newest_first: list[Artifact], rule: Checkpoints, target: Target | No
     kept = newest_first[: rule.keep_last] + [a for a in newest_first if a.final]
     metric = target.metric if target else "loss"
     sign = -1.0 if target and target.direction == "max" else 1.0
-    measured = [a for a in newest_first if metric in a.metrics]
+    measured = [a for a in newest_first if isinstance(a.metrics.get(metric), int | float)]
     return kept + sorted(measured, key=lambda a: sign * a.metrics[metric])[: rule.keep_best]
 
 

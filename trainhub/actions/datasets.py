@@ -46,7 +46,7 @@ def add(*, project: Project, owner: User, name: str, prepared: Prepared) -> Data
     try:
         with transaction.atomic():
             made = Dataset.objects.create(project=project, owner=owner, name=name, **vars(prepared))
-            message = f"Uploaded data set {name}: {made.examples} examples"
+            message = f"Uploaded data set {name}: {made.examples:,} examples"
             audit.record(owner, "upload", "dataset", message, subject_id=made.pk, project=project)
     except IntegrityError:  # somebody was faster
         check_name(project, name)

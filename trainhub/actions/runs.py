@@ -38,6 +38,7 @@ from trainhub.models import (
 )
 from workers.assignment import Cause, Exit, Outcome
 from workers.spec import FromCheckpoint, PythonTarget, RunSpec
+from workers.spec_errors import SpecError
 
 STOP_SECONDS = 30
 """How long a run may take to stop in order before it is killed."""
@@ -77,6 +78,7 @@ def submit(*, project: Project, owner: User, spec: RunSpec) -> Run:
 
     Raises what `check` raises.
     """
+    _hold_data(project, [spec])
     check(project, owner, [spec])
     experiment = Experiment.objects.create(
         project=project, owner=owner, name=spec.name, notes=spec.notes, tags=spec.tags
@@ -103,6 +105,7 @@ def submit_many(
         raise WrongExperiment(f"an experiment has 1 to {MOST_RUNS} runs; this one would have {len(cells)}")
     if not 1 <= len(name) <= NAME_CHARACTERS:
         raise WrongExperiment(f"an experiment's name has 1 to {NAME_CHARACTERS} characters; this one has {len(name)}")
+    _hold_data(project, [cell.spec for cell in cells])
     check(project, owner, [cell.spec for cell in cells])
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.labels))
     experiment = Experiment.objects.create(
@@ -192,6 +195,12 @@ def check_data(project: Project, spec: RunSpec) -> None:
         raise NoDataset("problem.dataset", f"{name} holds {found.kind}; problem.kind {found.kind} takes it")
 
 
+def _hold_data(project: Project, specs: Sequence[RunSpec]) -> None:
+    """Until the transaction's end nobody deletes the data sets that these name."""
+    names = {getattr(spec.problem, "dataset", None) for spec in specs} - {None}
+    list(Dataset.objects.select_for_update(no_key=True).filter(project=project, name__in=names).order_by("pk"))
+
+
 def start_checkpoint(project: Project, start: FromCheckpoint) -> Artifact | None:
     found = Artifact.objects.filter(run_id=start.run, run__experiment__project=project, kind=ArtifactKind.CHECKPOINT)
     if start.version is not None:
@@ -243,13 +252,33 @@ def ask_to_kill(run: Run, *, by: User) -> None:
 
 @transaction.atomic
 def ask_to_requeue(run: Run, *, by: User) -> None:
-    """Queue a failed or cancelled run again. It goes on from its newest checkpoint where it has one."""
+    """Queue a failed or cancelled run again. It goes on from its newest checkpoint where it has one.
+
+    Raises WrongState, and NoDataset and NotAllowedToRunCode for what has changed since it was submitted.
+    """
     locked = lock(run)
     if locked.state not in (RunState.FAILED, RunState.CANCELLED):
         raise WrongState(f"only a failed or cancelled run can be queued again; this one is {locked.state}")
+    _check_again(locked, by)
     locked.queued_at, locked.ended_at, locked.restarts = timezone.now(), None, 0
     requeue(locked)
     _tell(locked, by, "requeue", "requeued", f"Queued again by {by.username}")
+
+
+def _check_again(run: Run, by: User) -> None:
+    """Whether its code may still be run, by whoever chose it or whoever asks now, and its data are still the same."""
+    try:
+        spec = run.run_spec
+    except SpecError as error:
+        raise WrongState(f"this version can't read its spec: {error}") from None
+    owner, project = run.experiment.owner, run.experiment.project
+    check_code(by if by.has_perm("trainhub.run_code") else owner, spec)
+    _hold_data(project, [spec])
+    check_data(project, spec)
+    last = Attempt.objects.filter(run=run).order_by("-number").first()
+    noted = last.environment.get("dataset") if last else None
+    if noted and not Dataset.objects.filter(project=project, name=noted["name"], sha256=noted["sha256"]).exists():
+        raise NoDataset("problem.dataset", f"{noted['name']} is not the data set it was trained on; submit it anew")
 
 
 @transaction.atomic
@@ -343,10 +372,10 @@ def end_attempt(run: Run, ending: Exit) -> None:
         _complete(run)
     elif run.wish == Wish.PAUSE:
         move(run, RunState.PAUSED)
-        events.record(run, "paused", f"Paused at version {run.version}")
+        events.record(run, "paused", f"Paused at version {run.version:,}")
     elif run.wish in (Wish.CANCEL, Wish.KILL):
         move(run, RunState.CANCELLED)
-        events.record(run, "cancelled", f"Cancelled at version {run.version}")
+        events.record(run, "cancelled", f"Cancelled at version {run.version:,}")
     elif run.wish == Wish.FAIL:
         _fail(run, Cause(run.cause or Cause.ENGINE), run.detail)
     elif ending.outcome == Outcome.STOPPED:
@@ -364,7 +393,7 @@ def _complete(run: Run) -> None:
     run.fraction = 1.0
     run.cause, run.detail = "", ""
     move(run, RunState.COMPLETED)
-    events.record(run, "completed", f"Completed at version {run.version}")
+    events.record(run, "completed", f"Completed at version {run.version:,}")
 
 
 def _fail(run: Run, cause: Cause, detail: str) -> None:

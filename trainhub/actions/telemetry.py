@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -122,6 +123,7 @@ def _note_progress(member: Member, progress: reported.Progress | None) -> None:
 
 
 def _note_event(run: Run, member: Member, event: reported.Event) -> None:
+    data = _storable(event.data)
     Event.objects.create(
         run=run,
         attempt=member.attempt.number,
@@ -130,12 +132,24 @@ def _note_event(run: Run, member: Member, event: reported.Event) -> None:
         kind=event.kind,
         level=event.level,
         message=event.message,
-        data=event.data,
+        data=data,
     )
     consequence = _CONSEQUENCES.get(event.kind)
     if consequence:
-        consequence(member, event.data)
+        consequence(member, data)
     announce.run_changed(run.pk)
+
+
+def _storable(value: Any) -> Any:
+    """The same with what is not finite by its name: PostgreSQL's JSON knows no NaN and no infinities."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case dict():
+            return {key: _storable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_storable(each) for each in value]
+    return value
 
 
 def _restored(member: Member, data: dict[str, Any]) -> None:

@@ -200,7 +200,9 @@ class RunAdmin(Stepping, Looking):
     def failure(self, run: Run) -> SafeString | str:
         if not run.cause:
             return show.NOTHING
-        return format_html("{}{}", show.state("failed", run.cause), show.block(run.detail) if run.detail else "")
+        return format_html(
+            "{}{}", show.state("failed", words.cause(run.cause)), show.block(run.detail) if run.detail else ""
+        )
 
     @admin.display(description="live page")
     def page(self, run: Run) -> SafeString:

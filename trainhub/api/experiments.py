@@ -9,12 +9,13 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from ninja import Header, Query, Router
 from ninja.responses import Status
+from pydantic import Field
 
 from trainhub import access, summary
 from trainhub.actions import submissions
 from trainhub.api import runs
 from trainhub.api.auth import asker
-from trainhub.api.pages import Asked, Page, page
+from trainhub.api.pages import MOST_SEARCH, Asked, Page, page
 from trainhub.api.shapes import Moment, Shape, Text
 from trainhub.api.specs import DraftGiven
 from trainhub.models import Experiment, Run
@@ -44,7 +45,7 @@ class ExperimentsAsked(Asked):
     """User name of whoever submitted it."""
     tag: Text = ""
     """One of its tags."""
-    search: Text = ""
+    search: Text = Field(default="", max_length=MOST_SEARCH)
     """Words that are all in its name."""
 
 

@@ -15,6 +15,8 @@ from trainhub.api.shapes import Given, Shape, Text
 
 MOST_ITEMS = 200
 ITEMS = 50
+MOST_SEARCH = 500
+"""Characters to search for: each word is another condition on every row."""
 
 Row = TypeVar("Row", bound=Model)
 Item = TypeVar("Item")

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Query, Router
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from trainhub import access, listing, summary, words
 from trainhub.actions import runs
 from trainhub.api.auth import asker
-from trainhub.api.pages import Asked, Page, page
+from trainhub.api.pages import MOST_SEARCH, Asked, Page, page
 from trainhub.api.shapes import Given, Moment, Number, Reference, Shape, Text, answer
 from trainhub.models import Run, RunState
 
@@ -38,9 +38,9 @@ class RunsAsked(Asked):
     """User name of whoever submitted it."""
     tag: Text = ""
     """One of its experiment's tags."""
-    method: list[Text] = []
+    method: list[Text] = Field(default=[], max_length=listing.MOST_METHODS)
     """A kind such as `softsync`, or a word of a method's label. Given more than once: all of them."""
-    search: Text = ""
+    search: Text = Field(default="", max_length=MOST_SEARCH)
     """Words that are all in the name of the run or of its experiment, or the run's number."""
     experiment: int | None = None
     """Number of the experiment."""

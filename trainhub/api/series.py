@@ -15,6 +15,7 @@ from trainhub.live.messages import visible
 router = Router(tags=["Series, events, log"])
 
 MOST_ITEMS = 1000
+MOST_KEYS = 100
 
 Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
@@ -22,7 +23,7 @@ Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 class SeriesAsked(Given):
     """Which series, and which stretch of them."""
 
-    key: list[Text] = []
+    key: list[Text] = Field(default=[], max_length=MOST_KEYS)
     """Name of a series, or its beginning and a `*`. May be given more than once; left out: all."""
     worker: Whole | None = None
     """A trainer's number; -1 for the run as a whole."""
@@ -61,7 +62,7 @@ class SeriesAnswer(Shape):
 
 
 class TotalsAsked(Given):
-    key: list[Text] = []
+    key: list[Text] = Field(default=[], max_length=MOST_KEYS)
     """Name of a series, or its beginning and a `*`. May be given more than once; left out: all."""
 
 

@@ -56,4 +56,4 @@ def member_of(run: Run, name: str) -> int:
 
 
 def tell(each: LogLine) -> None:
-    print(f"{telling.clock(each.at)}  {each.member:<12} {each.text}", flush=True)
+    print(f"{telling.clock(each.at)}  {each.member:<12} {telling.harmless(each.text)}", flush=True)

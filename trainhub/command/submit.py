@@ -11,6 +11,7 @@ import yaml
 from trainhub.client import ApiError, Check, Client, Experiment
 from trainhub.command import fields, service, telling, watching
 from trainhub.command.errors import USAGE, CommandError, Quiet, read_given
+from workers import spec_yaml
 from workers.spec_errors import SpecError
 from workers.spec_paths import changed
 
@@ -67,8 +68,8 @@ def draft_of(options: argparse.Namespace) -> dict[str, Any]:
     draft = {"project": options.project, "name": options.name}
     draft |= {"seeds": fields.seeds(options.seeds), "grid": dict(fields.axis("--grid", each) for each in options.grid)}
     try:
-        found = yaml.safe_load(text) if options.sets else None
-    except (yaml.YAMLError, RecursionError):
+        found = spec_yaml.load(text) if options.sets else None
+    except yaml.YAMLError:
         found = None
     if not isinstance(found, dict):  # what is wrong with the file itself, the service says
         return draft | {"yaml": text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ STYLES = {
     "offline": "red",
     "drained": "yellow",
 }
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but the tab and the line's end."""
+PICTURES = 0x2400
+"""Where Unicode has a sign for each of the first 32."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -65,7 +70,12 @@ def line(data: object) -> None:
 
 def say(text: str) -> None:
     """To the person, not to a pipe."""
-    err().print(text)
+    err().print(harmless(text))
+
+
+def harmless(text: str) -> str:
+    """What others wrote, with signs for what a terminal would obey: `␛` for an escape."""
+    return CONTROLS.sub(lambda found: chr(PICTURES + ord(found[0])) if found[0] < " " else "\ufffd", text)
 
 
 def waiting(why: str, seconds: float) -> None:
@@ -79,7 +89,7 @@ def table(
     columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), spare: Sequence[str] = ()
 ) -> None:
     """A table on stdout. `right`: columns of numbers. `spare`: what narrow terminals go without, the first first."""
-    kept = list(rows)
+    kept = [[harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     shown = fitting(columns, kept, spare)
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index in shown:
@@ -111,7 +121,7 @@ def facts(pairs: Iterable[tuple[str, Cell | None]]) -> None:
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None and str(value):
-            made.add_row(name, value)
+            made.add_row(name, harmless(value) if isinstance(value, str) else value)
     _print(made)
 
 
@@ -142,7 +152,7 @@ def metrics(found: Mapping[str, Any]) -> str:
 def titled(name: str, labels: Mapping[str, Any]) -> str:
     """A run's name with what tells it from its experiment's others: `digits (seed 3)`."""
     told = ", ".join(f"{axis} {number(value)}" for axis, value in labels.items())
-    return f"{name} ({told})" if told else name
+    return harmless(f"{name} ({told})" if told else name)
 
 
 def number(value: object) -> str:

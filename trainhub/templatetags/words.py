@@ -11,6 +11,7 @@ from trainhub import words
 
 register = template.Library()
 register.filter("duration", words.duration)
+register.filter("cause", words.cause)
 
 
 @register.filter
@@ -27,6 +28,12 @@ def ago(at: dt.datetime) -> str:
 def short(value: float | str) -> str:
     """A measured value with four digits that count."""
     return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+@register.filter
+def spread(value: float) -> str:
+    """A deviation: more digits than two would be made up."""
+    return f"{value:.2g}"
 
 
 @register.filter

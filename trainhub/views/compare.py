@@ -187,9 +187,14 @@ def whole(value: float) -> str:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """What to call each run: its name, and where others are called the same its labels, its seed or its number."""
-    found = [run.name for run in runs]
-    for tell in (labels, seed, run_number):
+    """What to call each run: its name, and where others are called the same its labels, its seed or its number.
+
+    Runs of one experiment go by their labels alone: its name, which they share, says nothing.
+    """
+    told = [labels(run) for run in runs]
+    of_one = len({run.experiment_id for run in runs}) == 1 and all(told)
+    found = told if of_one else [run.name for run in runs]
+    for tell in (seed, run_number) if of_one else (labels, seed, run_number):
         counted = Counter(found)
         found = [
             f"{name} · {tell(run)}" if counted[name] > 1 and tell(run) else name

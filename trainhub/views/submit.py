@@ -10,12 +10,19 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from trainhub import access, form_schema
-from trainhub.models import Run
+from trainhub.models import Dataset, Run
 from trainhub.presets import Preset, preset, presets
 from workers.spec import RunSpec
 
 NAME_LENGTH = 120
 TAKES = ("all", "weights")
+
+OPTIMIZERS = {
+    "images": {"kind": "sgd", "learning_rate": 0.05},
+    "table": {"kind": "sgd", "learning_rate": 0.05},
+    "text": {"kind": "adamw", "learning_rate": 0.001},
+}
+"""What a first run on a data set of each kind steps with."""
 
 Begun = dict[str, Any]
 
@@ -23,7 +30,7 @@ Begun = dict[str, Any]
 @login_required
 @require_safe
 def new_experiment(request: HttpRequest) -> HttpResponseBase:
-    """The form, begun with a preset (`preset=`), a run's spec (`clone=`), or a run's weights (`continue=`)."""
+    """The form, begun with a preset (`preset=`), a run's spec (`clone=`) or weights (`continue=`), or a data set."""
     projects = list(access.projects_of(request.user, to_change=True))
     begun = begin(request)
     shown = {
@@ -37,12 +44,14 @@ def new_experiment(request: HttpRequest) -> HttpResponseBase:
 
 
 def begin(request: HttpRequest) -> Begun:
-    """What the draft holds at first. Raises Http404 for a run that is not to be seen, and for no such preset."""
+    """What the draft holds at first. Raises Http404 for what is not to be seen, and for no such preset."""
     wanted = request.GET
     if number := wanted.get("clone"):
         return _clone(_run(request, number))
     if number := wanted.get("continue"):
         return _continue(_run(request, number), wanted.get("version"), wanted.get("take", "weights"))
+    if name := wanted.get("dataset"):
+        return _train_on(_dataset(request, name, wanted.get("project")))
     found = preset(wanted["preset"]) if "preset" in wanted else presets()[0]
     if found is None:
         raise Http404
@@ -67,8 +76,29 @@ def _continue(run: Run, version: str | None, take: str) -> Begun:
     return _clone(run) | {"spec": run.spec | {"name": name, "start": start}, "unfolded": ["start"]}
 
 
+def _dataset(request: HttpRequest, name: str, project: str | None) -> Dataset:
+    found = access.visible_datasets(request.user).filter(name=name)
+    dataset = (found.filter(project__name=project) if project else found).first()
+    if dataset is None:
+        raise Http404
+    return dataset
+
+
+def _train_on(dataset: Dataset) -> Begun:
+    spec = RunSpec.model_validate(
+        {
+            "name": dataset.name,
+            "problem": {"kind": dataset.kind, "dataset": dataset.name},
+            "optimizer": OPTIMIZERS[dataset.kind],
+            "workers": 2,
+            "budget": {"passes": 10},
+        }
+    )
+    return {"spec": spec.model_dump(mode="json"), "project": dataset.project.name, "from": f"data set {dataset.name}"}
+
+
 def _whole(number: str) -> int:
-    if not (number.isascii() and number.isdigit()):
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise Http404
     return int(number)
 

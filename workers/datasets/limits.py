@@ -30,6 +30,8 @@ class Limits:
     side_pixels: int = 4096
     classes: int = 10_000
     columns: int = 10_000
+    info_bytes: int = 4 * MIB
+    """What is told of a data set: names of its classes and columns, mainly. It goes into the database."""
     categories: int = 64
     """Different texts in one column of a table."""
     text_bytes: int = 1 * GIB
@@ -49,6 +51,11 @@ class Limits:
         """Raises BadData."""
         if count > self.examples:
             raise BadData("file", f"has {count:,} examples; at most {self.examples:,} are taken")
+
+    def check_columns(self, count: int) -> None:
+        """Raises BadData."""
+        if count > self.columns:
+            raise BadData("file", f"has {count:,} columns; at most {self.columns:,} are taken")
 
     def check_classes(self, count: int, field: str) -> None:
         """Raises BadData."""

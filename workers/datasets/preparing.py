@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from workers.datasets import cifar, idx, image_folder, images, npz, table_files, tables, text_files
 from workers.datasets.detecting import detect
-from workers.datasets.errors import check_words
+from workers.datasets.errors import BadData, check_words
 from workers.datasets.images import LabelledImages
-from workers.datasets.limits import Limits
+from workers.datasets.limits import Limits, size
 from workers.datasets.options import Format, Options, check
 from workers.datasets.progress import Progress
 from workers.datasets.writing import Folder, folder
@@ -44,6 +45,8 @@ def prepare(
         info = {"format": found_format} | _write(source, found_format, options, written, limits, progress)
         info["examples"] = info["train"] + info["test"]
         check_words(info)
+        if (told := len(json.dumps(info))) > limits.info_bytes:
+            raise BadData("file", f"has names of {size(told)}; at most {size(limits.info_bytes)} are taken")
         written.info(info)
     return info
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,7 @@ def read_parquet(path: Path, options: Options, limits: Limits) -> TableParts:
         limits.check_examples(file.metadata.num_rows)
         if unpacked > limits.unpacked_bytes:
             raise BadData("file", f"holds {size(unpacked)} unpacked; at most {size(limits.unpacked_bytes)} are taken")
-        if file.metadata.num_columns > limits.columns:
-            raise BadData("file", f"has {file.metadata.num_columns:,} columns; at most {limits.columns:,} are taken")
+        limits.check_columns(file.metadata.num_columns)
         table = file.read(use_threads=False)
         " ".join(table.column_names)  # Arrow decodes them only now
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -66,7 +66,8 @@ def read_parquet(path: Path, options: Options, limits: Limits) -> TableParts:
 def understood(table: pa.Table, options: Options, limits: Limits) -> TableParts:
     """Sort the columns into features and a target. Raises BadData that names the column."""
     names = table.column_names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    limits.check_columns(len(names))
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise BadData(twice[0], "is the name of several columns")
     limits.check_examples(table.num_rows)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from workers import catalog
+from workers import catalog, spec_yaml
 from workers.spec.asynchrony import AsyncGate, Backup, Compensation, ConstantRate, Gate, NoCompensation, Rate, Softsync
 from workers.spec.base import VERSION, Part, Positive, Tag
 from workers.spec.brief import as_yaml
@@ -192,8 +192,8 @@ class RunSpec(Part):
         if len(text) > 256 * 1024:
             raise SpecError.one("", "a spec may have 256 KiB at most")
         try:
-            data = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+            data = spec_yaml.load(text)
+        except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             problem = getattr(error, "problem", None) or "unreadable"

@@ -1,7 +1,7 @@
 // The comparison: series of every run, drawn over each other.
 
 import "../calm.js";
-import { Painter } from "../run/charts.js";
+import { Painter } from "../run/charts/painter.js";
 import { el, say } from "../run/dom.js";
 import { Store } from "../run/store.js";
 import { sample } from "./marks.js";

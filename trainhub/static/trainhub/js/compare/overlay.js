@@ -1,6 +1,6 @@
 // One chart of many runs: a line a run, over versions or over a clock of theirs.
 
-import { Chart, base, stride } from "../run/charts.js";
+import { Chart, base, stride } from "../run/charts/base.js";
 import { timeOf } from "../run/own.js";
 import { inks } from "../run/palette.js";
 import { colour, dash } from "./marks.js";

@@ -46,7 +46,8 @@ export function row(form, cell, control, { wide = false, legend = false, inline 
 }
 
 function heading(node, id, words, legend) {
-  const unit = node.unit ? el("span", { class: "unit" }, node.unit) : null;
+  const told = node.unit && node.unit !== words.toLowerCase(); // `Passes`, in passes, goes without saying
+  const unit = told ? el("span", { class: "unit" }, node.unit) : null;
   return legend ? [el("span", {}, words), unit] : [el("label", { for: id }, words), unit].filter(Boolean);
 }
 

@@ -1,7 +1,10 @@
 // The page of a run: the stream fills the store, the store feeds charts and panels.
 
 import { Actions } from "./actions.js";
-import { AroundServer, Distribution, OverVersions, Painter, TimeShares, TowardsValue, WithContext } from "./charts.js";
+import { Distribution, TimeShares } from "./charts/bars.js";
+import { AroundServer, TowardsValue, WithContext } from "./charts/besides.js";
+import { OverVersions } from "./charts/over_versions.js";
+import { Painter } from "./charts/painter.js";
 import { byId, el, say } from "./dom.js";
 import { OverTime, Sawtooth } from "./own.js";
 import { Checkpoints, Figures, Header, Log, Members, Timeline, Workers } from "./panels.js";

@@ -1,6 +1,6 @@
 // Charts of trainers that step by themselves, and of any run against time.
 
-import { OverVersions } from "./charts.js";
+import { OverVersions } from "./charts/over_versions.js";
 import { colour } from "./palette.js";
 
 const DRAWN = 400; // pushes of one trainer on the screen

@@ -42,12 +42,15 @@ export class Header {
     const key = [summary.state, summary.waiting_reason, summary.cause, summary.detail].join("|");
     if (key === this.noticed) return;
     this.noticed = key;
-    if (ENDED.includes(summary.state)) say(byId("no-log"), "Nothing was printed.");
+    if (ENDED.includes(summary.state)) {
+      say(byId("no-log"), "Nothing was printed.");
+      say(byId("no-checkpoints"), "None was made.");
+    }
     const box = byId("notice");
     box.replaceChildren();
     if (summary.state === "failed") {
       const detail = summary.detail ? el("pre", { tabindex: 0 }, summary.detail) : null;
-      box.append(el("div", { class: "notice notice-bad" }, el("strong", {}, `Failed: ${summary.cause || "unknown cause"}`), detail));
+      box.append(el("div", { class: "notice notice-bad" }, el("strong", {}, `Failed: ${summary.cause.replaceAll("-", " ") || "unknown cause"}`), detail));
     } else if (summary.state === "queued") {
       const reason = summary.waiting_reason || "The scheduler has not looked at it yet.";
       box.append(el("div", { class: "notice" }, el("strong", {}, "Waiting: "), reason));
@@ -190,7 +193,7 @@ export class Members {
     say(row.where, member.node ? `${member.node} ${member.slot}` : "–");
     row.state.className = `state state-${member.state}`;
     say(row.state, member.state);
-    row.state.title = [member.cause, member.detail].filter(Boolean).join(": ");
+    row.state.title = [member.cause.replaceAll("-", " "), member.detail].filter(Boolean).join(": ");
     if (this.body.children[index] !== row.line) this.body.insertBefore(row.line, this.body.children[index] ?? null);
     this.measure();
   }
@@ -253,7 +256,7 @@ export class Timeline {
       : null;
     const line = el(
       "li",
-      { class: event.level },
+      { class: `is-${event.level}` },
       el("time", { datetime: event.at, title: `${full(event.at)}, attempt ${event.attempt}` }, `+${duration(Math.max(0, since))}`),
       el("div", {}, el("span", { class: "titled", style: "white-space:normal;align-items:baseline" },
         event.worker === null ? null : el("span", { class: "swatch", "--swatch": swatch(event.worker) }),
