@@ -28,7 +28,9 @@ workers: 2
 budget: {updates: 40}
 """
 
-COMMAND = [sys.executable, "-c", "import sys; from trainhub.command import main; sys.exit(main())"]
+# Tests that a shell started in the background ignore Ctrl-C, and what they start would inherit that.
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEEDING}; import sys; from trainhub.command import main; sys.exit(main())"]
 
 
 class Said(NamedTuple):
