@@ -140,6 +140,15 @@ def cause(code: str) -> str:
     return code.replace("-", " ")
 
 
+def size(size_bytes: int) -> str:
+    """`512 B`, `1.1 MiB`, as the pages' JavaScript has it."""
+    amount, units = float(size_bytes), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while amount >= 1024 and unit != "TiB":
+        amount, unit = amount / 1024, next(units)
+    return f"{size_bytes} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
 def simulated(spec: dict[str, Any]) -> bool:
     """Whether a virtual clock stands in for real trainers."""
     return bool((spec.get("execution") or {}).get("kind") == "simulate")

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
+from trainhub import words
 from trainhub.admin import show
 from trainhub.admin.base import Looking
 from trainhub.models import Dataset
@@ -41,7 +42,7 @@ class DatasetAdmin(Looking):
 
     @admin.display(description="uploaded size", ordering="size_bytes")
     def size(self, dataset: Dataset) -> str:
-        return show.size(dataset.size_bytes)
+        return words.size(dataset.size_bytes)
 
     @admin.display(description="what was found in it")
     def found(self, dataset: Dataset) -> SafeString:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
+from trainhub import words
 from trainhub.admin import show
 from trainhub.admin.base import Looking
 from trainhub.models import Member
@@ -74,4 +75,4 @@ class MemberAdmin(Looking):
 
     @admin.display(description="how it ended")
     def end(self, member: Member) -> str:
-        return " ".join(p for p in (member.outcome, member.cause, member.detail) if p) or show.NOTHING
+        return " ".join(p for p in (member.outcome, words.cause(member.cause), member.detail) if p) or show.NOTHING

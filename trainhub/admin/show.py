@@ -71,18 +71,6 @@ def share(fraction: float | None, what: str) -> SafeString | str:
     )
 
 
-def size(size_bytes: int | None) -> str:
-    """`1.1 MB`, `3.2 GB`; powers of 1000."""
-    if size_bytes is None:
-        return "–"
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 def text(value: str, most: int = 120) -> str:
     return value if len(value) <= most else f"{value[: most - 1]}…"
 

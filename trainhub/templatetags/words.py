@@ -11,6 +11,7 @@ from trainhub import words
 
 register = template.Library()
 register.filter("duration", words.duration)
+register.filter("bytes", words.size)
 register.filter("cause", words.cause)
 
 
@@ -39,13 +40,3 @@ def spread(value: float) -> str:
 @register.filter
 def whole(value: int) -> str:
     return f"{value:,}"
-
-
-@register.filter("bytes")
-def size(value: int) -> str:
-    """`512 B`, `1.1 MiB`, as the pages' JavaScript has it."""
-    amount, units = float(value), iter(("B", "KiB", "MiB", "GiB", "TiB"))
-    unit = next(units)
-    while amount >= 1024 and unit != "TiB":
-        amount, unit = amount / 1024, next(units)
-    return f"{value} B" if unit == "B" else f"{amount:.1f} {unit}"
