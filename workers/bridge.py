@@ -203,11 +203,15 @@ class Supervisor:
             if now >= self.next_log:
                 self.next_log = now + LOG_SECONDS
                 self._store_log()
-            if now >= self.next_beat:
-                self.next_beat = now + BEAT_SECONDS
-                self._obey(self._orders(), now)
+            self._beat_when_due()
             if self.evaluator:
                 self._tend_evaluator()
+
+    def _beat_when_due(self) -> None:
+        now = time.monotonic()
+        if now >= self.next_beat:
+            self.next_beat = now + BEAT_SECONDS
+            self._obey(self._orders(), now)
 
     def _orders(self) -> Orders:
         return members.beat(self.member)
@@ -236,6 +240,8 @@ class Supervisor:
             for batch, file, offset in self.spool.read():
                 if telemetry.store(self.member, batch, telemetry.Position(file, offset)):
                     self._prune(batch.events)
+                # A model of many layers on a slow disk may leave a backlog of seconds: that is no silence.
+                self._beat_when_due()
         except SpoolError as damage:
             log.error("%s: %s; what is behind it is read on", self.member, damage)
             self.spool.skip_damage()
