@@ -75,13 +75,10 @@ class Bundle:
     @classmethod
     def of(cls, artifact: Artifact) -> Bundle:
         """Raises FileNotFoundError where the checkpoint's file is gone, or lies out of our own home."""
-        home = Path(settings.HOME).resolve()
-        checkpoint = Path(home, artifact.path).resolve()
-        if not (checkpoint.is_relative_to(home) and checkpoint.is_file()):
-            raise FileNotFoundError(artifact.path)
+        checkpoint = file_of(artifact)
         run, run_spec = artifact.run, artifact.run.run_spec
         info = dataset_info(artifact, run_spec)
-        file = f"{slugify(run.name) or 'run'}-{run.pk}-v{artifact.version}.safetensors"
+        file = f"{stem_of(artifact)}.safetensors"
         about = f"{run.name} (run {run.pk}), version {artifact.version}"
         return cls(checkpoint, file, texts_of(run_spec.problem, info, file=file, about=about))
 
@@ -128,6 +125,20 @@ class Sink(io.RawIOBase):
         """What was written since the last call."""
         taken, self._held = bytes(self._held), bytearray()
         return taken
+
+
+def file_of(artifact: Artifact) -> Path:
+    """A run's file. Raises FileNotFoundError where it is gone, or where its row points out of our own home."""
+    home = Path(settings.HOME).resolve()
+    file = Path(home, artifact.path).resolve()
+    if not (file.is_relative_to(home) and file.is_file()):
+        raise FileNotFoundError(artifact.path)
+    return file
+
+
+def stem_of(artifact: Artifact) -> str:
+    """What its file is called where it is taken, without an ending."""
+    return f"{slugify(artifact.run.name) or 'run'}-{artifact.run_id}-v{artifact.version}"
 
 
 def dataset_info(artifact: Artifact, run_spec: RunSpec) -> dict[str, Any] | None:

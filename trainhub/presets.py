@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -22,13 +23,15 @@ class Preset:
     title: str
     summary: str
     yaml: str
+    spec: dict[str, Any]
+    """The same as data, with every default written out."""
 
 
 @cache
 def presets() -> tuple[Preset, ...]:
     """The examples first, by file name, then the methods, by title. The first is where a newcomer starts."""
     examples = tuple(_example(file) for file in sorted(EXAMPLES.glob("*.yaml")))
-    return examples + tuple(Preset(p.slug, p.title, p.summary, p.spec) for p in handbook.pages())
+    return examples + tuple(_preset(p.slug, p.title, p.summary, p.spec) for p in handbook.pages())
 
 
 def preset(slug: str) -> Preset | None:
@@ -38,7 +41,13 @@ def preset(slug: str) -> Preset | None:
 
 def _example(file: Path) -> Preset:
     text = file.read_text()
-    return Preset(file.stem, RunSpec.parse_yaml(text).name, _leading_comment(text), text)
+    return _preset(file.stem, "", _leading_comment(text), text)
+
+
+def _preset(slug: str, title: str, summary: str, text: str) -> Preset:
+    """Without a title of its own it is called as its spec."""
+    spec = RunSpec.parse_yaml(text)
+    return Preset(slug, title or spec.name, summary, text, spec.model_dump(mode="json"))
 
 
 def _leading_comment(text: str) -> str:

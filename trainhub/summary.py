@@ -24,9 +24,8 @@ CHARTED_EVENTS = ["evaluated"]
 Json = dict[str, Any]
 
 
-def read(run: Run) -> Json:
-    """The run itself, its attempts, its members and its checkpoints."""
-    members = _members(run)
+def line(run: Run) -> Json:
+    """What its own row and its experiment's tell of a run: no query for runs that were read with those."""
     return {
         "id": run.pk,
         "name": run.name,
@@ -38,30 +37,37 @@ def read(run: Run) -> Json:
         "problem": words.problem(run.spec),
         "method": words.method(run.spec),
         "trainers": words.trainers(run.spec),
-        "simulated": run.is_simulated,
-        "virtual_seconds": queries.virtual_seconds(run),
         "budget": words.budget(run.spec),
+        "simulated": run.is_simulated,
         "state": run.state,
-        "wish": run.wish,
         "waiting_reason": run.waiting_reason,
         "cause": run.cause,
-        "detail": run.detail,
         "restarts": run.restarts,
         "attempt": run.attempt,
-        "epoch": run.epoch,
         "version": run.version,
         "gradients": run.gradients,
-        "refused": run.refused,
         "fraction": run.fraction,
-        "seconds_left": queries.seconds_left(run),
         "metrics": run.metrics,
-        "mean_delay": _mean_delay(run, members),
-        "sequence": run.live_sequence,
         "created_at": moment(run.created_at),
         "queued_at": moment(run.queued_at),
         "started_at": moment(run.started_at),
         "training_at": moment(run.training_at),
         "ended_at": moment(run.ended_at),
+    }
+
+
+def read(run: Run) -> Json:
+    """The run itself, its attempts, its members and its checkpoints."""
+    members = _members(run)
+    return line(run) | {
+        "virtual_seconds": queries.virtual_seconds(run),
+        "wish": run.wish,
+        "detail": run.detail,
+        "epoch": run.epoch,
+        "refused": run.refused,
+        "seconds_left": queries.seconds_left(run),
+        "mean_delay": _mean_delay(run, members),
+        "sequence": run.live_sequence,
         "now": moment(timezone.now()),
         "attempts": [_attempt(a) for a in Attempt.objects.filter(run=run).order_by("number")],
         "members": [_member(m) for m in members],

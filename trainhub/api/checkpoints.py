@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
-from django.utils.text import slugify
 from ninja import Query, Router
 
 from trainhub import access, summary
 from trainhub.api.pages import Asked, Page, page
 from trainhub.api.runs import CheckpointShape
-from trainhub.bundles import Bundle
+from trainhub.bundles import Bundle, file_of, stem_of
 from trainhub.models import Artifact, ArtifactKind
 
 router = Router(tags=["Checkpoints"])
@@ -59,9 +56,12 @@ def list_checkpoints(request: HttpRequest, run_id: int, asked: Query[Asked]) -> 
 def download(request: HttpRequest, run_id: int, artifact_id: int) -> HttpResponseBase:
     """A safetensors file. Its SHA-256 is in the header X-Checksum-Sha256."""
     artifact = to_see(request, run_id, artifact_id)
-    file = open_inside_home(artifact.path)
+    try:
+        file = file_of(artifact).open("rb")
+    except OSError:
+        raise Http404 from None
     headers = {
-        "Content-Disposition": f'attachment; filename="{name_of(artifact)}.safetensors"',
+        "Content-Disposition": f'attachment; filename="{stem_of(artifact)}.safetensors"',
         "Content-Length": str(artifact.size_bytes),
         "ETag": f'"{artifact.sha256}"',
         "X-Checksum-Sha256": artifact.sha256,
@@ -95,23 +95,8 @@ def to_see(request: HttpRequest, run_id: int, artifact_id: int) -> Artifact:
     return artifact
 
 
-def name_of(artifact: Artifact) -> str:
-    return f"{slugify(artifact.run.name) or 'run'}-{artifact.run_id}-v{artifact.version}"
-
-
 async def pieces(file: BinaryIO) -> AsyncIterator[bytes]:
     """A file bit by bit. Asynchronous, since Django takes what a synchronous iterator gives whole into memory."""
     with file:
         while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
             yield piece
-
-
-def open_inside_home(path: str) -> BinaryIO:
-    """Open a file of a run. Raises Http404 where it is gone, or where its row points out of our own home."""
-    file = Path(settings.HOME, path).resolve()
-    if not file.is_relative_to(Path(settings.HOME).resolve()):
-        raise Http404
-    try:
-        return file.open("rb")
-    except OSError:
-        raise Http404 from None

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Query, Router
 from pydantic import Field, WithJsonSchema
 
-from trainhub import access, listing, summary, words
+from trainhub import access, listing, summary
 from trainhub.actions import runs
 from trainhub.api.auth import asker
 from trainhub.api.pages import MOST_SEARCH, Asked, Page, page
@@ -197,39 +197,7 @@ def list_runs(request: HttpRequest, asked: Query[RunsAsked]) -> dict[str, Any]:
 
 def lines(found: Sequence[Run]) -> list[dict[str, Any]]:
     """Runs that were read with their experiments, projects and owners."""
-    return [line(run) for run in found]
-
-
-def line(run: Run) -> dict[str, Any]:
-    return {
-        "id": run.pk,
-        "name": run.name,
-        "project": run.experiment.project.name,
-        "experiment": {"id": run.experiment_id, "name": run.experiment.name},
-        "number": run.number,
-        "labels": run.labels,
-        "owner": run.experiment.owner.get_username(),
-        "tags": run.experiment.tags,
-        "problem": words.problem(run.spec),
-        "method": words.method(run.spec),
-        "trainers": words.trainers(run.spec),
-        "budget": words.budget(run.spec),
-        "simulated": run.is_simulated,
-        "state": run.state,
-        "waiting_reason": run.waiting_reason,
-        "cause": run.cause,
-        "restarts": run.restarts,
-        "attempt": run.attempt,
-        "version": run.version,
-        "gradients": run.gradients,
-        "fraction": run.fraction,
-        "metrics": run.metrics,
-        "created_at": summary.moment(run.created_at),
-        "queued_at": summary.moment(run.queued_at),
-        "started_at": summary.moment(run.started_at),
-        "training_at": summary.moment(run.training_at),
-        "ended_at": summary.moment(run.ended_at),
-    }
+    return [summary.line(run) | {"number": run.number} for run in found]
 
 
 @router.get("/runs/{int:run_id}", include_in_schema=False)

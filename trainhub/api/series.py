@@ -130,7 +130,7 @@ class LogLineShape(Shape):
 
 class LogAnswer(Shape):
     log: list[LogLineShape]
-    """The newest lines, oldest of them first."""
+    """Oldest first."""
 
 
 @router.get(

@@ -180,9 +180,4 @@ def schema_of_specs() -> dict[str, Any]:
 @router.get("/specs/presets", response=list[PresetShape], operation_id="list_presets", summary="List ready specs")
 def list_presets(request: HttpRequest) -> list[dict[str, Any]]:
     """Specs that run as they are. The first is where to start."""
-    return presets_as_data()
-
-
-@cache
-def presets_as_data() -> list[dict[str, Any]]:
-    return [asdict(p) | {"spec": RunSpec.parse_yaml(p.yaml).model_dump(mode="json")} for p in presets.presets()]
+    return [asdict(each) for each in presets.presets()]

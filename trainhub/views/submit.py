@@ -10,11 +10,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from trainhub import access, form_schema
+from trainhub.actions.runs import NAME_CHARACTERS
 from trainhub.models import Dataset, Run
 from trainhub.presets import Preset, preset, presets
 from workers.spec import RunSpec
 
-NAME_LENGTH = 120
 TAKES = ("all", "weights")
 
 OPTIMIZERS = {
@@ -55,7 +55,7 @@ def begin(request: HttpRequest) -> Begun:
     found = preset(wanted["preset"]) if "preset" in wanted else presets()[0]
     if found is None:
         raise Http404
-    return {"spec": _card(found)["spec"], "from": found.slug}
+    return {"spec": found.spec, "from": found.slug}
 
 
 def _run(request: HttpRequest, number: str) -> Run:
@@ -72,7 +72,7 @@ def _continue(run: Run, version: str | None, take: str) -> Begun:
     start = {"kind": "checkpoint", "run": run.pk, "take": take}
     if version is not None:
         start["version"] = _whole(version)
-    name = f"{run.name[: NAME_LENGTH - len(' continued')]} continued"
+    name = f"{run.name[: NAME_CHARACTERS - len(' continued')]} continued"
     return _clone(run) | {"spec": run.spec | {"name": name, "start": start}, "unfolded": ["start"]}
 
 
@@ -104,5 +104,4 @@ def _whole(number: str) -> int:
 
 
 def _card(found: Preset) -> dict[str, Any]:
-    spec = RunSpec.parse_yaml(found.yaml).model_dump(mode="json")
-    return {"slug": found.slug, "title": found.title, "summary": found.summary, "spec": spec}
+    return {"slug": found.slug, "title": found.title, "summary": found.summary, "spec": found.spec}
