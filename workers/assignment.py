@@ -48,13 +48,30 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """How one side of a run's sessions between hosts shows who it is, and whom it trusts; all in PEM.
+
+    There are two sides to an epoch, its server and its trainers; each trusts exactly the other's certificate.
+    """
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    peer_certificate: bytes
+
+
+@dataclass(frozen=True)
 class Assignment:
     """One child's whole world: no database, no broker, only its run's key.
 
     `worker` numbers trainers from 0 and is `SERVER_WORKER` for server and evaluator. `run_key` is the
     secret every session of this epoch opens with. `restore` is a checkpoint the server starts from.
     `shm_prefix` starts the name of every shared-memory file of this run. `data` is the folder of the data set that the
-    problem names; empty where it names none, or there is none of that name.
+    problem names; empty where it names none, or there is none of that name. `device` is what it computes on: "cpu" or
+    "cuda:0".
+
+    A server always listens at the Unix socket `endpoint`. With `listen`, a network address of this host, it listens
+    there too, and lets in who shows the certificate that `tls` names; empty, it opens no port. A trainer's `endpoint`
+    is its server's socket where they share a host, and `tls://HOST:PORT` where they don't.
     """
 
     run: int
@@ -72,6 +89,9 @@ class Assignment:
     restore: str | None = None
     threads: int = 1
     data: str = ""
+    listen: str = ""
+    tls: Credentials | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

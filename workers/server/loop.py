@@ -115,7 +115,11 @@ class Server:
     def serve(self) -> Exit:
         self._reporter.watch(self.progress)
         self._reporter.event(
-            "listening", "the server listens", endpoint=self._assignment.endpoint, version=self._core.version
+            "listening",
+            "the server listens",
+            endpoint=self._assignment.endpoint,
+            address="",
+            version=self._core.version,
         )
         try:
             while self._ending is None:
