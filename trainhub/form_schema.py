@@ -60,10 +60,10 @@ SECTIONS = (
         ("evaluation", "checkpoints"),
         "Evaluation and checkpoints",
     ),
-    Section("execution", "Real or simulated", "", ("execution",)),
+    Section("execution", "Real or simulated", "", ("execution",), ("device", "precision"), "Device and precision"),
     Section("faults", "Delays and faults", "", (), ("delays", "restarts"), "Slow trainers and restarts"),
     Section("start", "Start", "", (), ("start",), "Weights to start from"),
-    Section("rest", "Seed and priority", "", ("seed", "priority"), ("device", "version"), "Device and schema"),
+    Section("rest", "Seed and priority", "", ("seed", "priority"), ("version",), "Schema"),
 )
 
 ROOMS: dict[str, Mapping[str, catalog.Entry]] = {
@@ -132,6 +132,9 @@ KINDS = {
     "machines": "Unequal machines",
     "single": "One device",
     "cpu": "CPU",
+    "cuda": "GPU (CUDA)",
+    "float32": "32 bits (float32)",
+    "bfloat16": "16 bits where it pays (bfloat16)",
 }
 UNITS = {
     "passes": "passes",

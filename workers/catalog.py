@@ -343,6 +343,8 @@ COMBINATIONS = (
     Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
     Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
     Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),
+    Combination("execution.kind", ("simulate",), "device", ("cpu",), "computes in one slot, on a CPU"),
+    Combination("execution.kind", ("simulate",), "evaluation.device", ("cpu",), "computes in one slot, on a CPU"),
 )
 
 

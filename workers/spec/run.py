@@ -87,8 +87,10 @@ class RunSpec(Part):
     """Of initial weights and of the order of examples."""
     priority: int = Field(default=0, ge=-100, le=100)
     """Runs with more of it start first; equal ones in the order they came."""
-    device: Literal["cpu"] = "cpu"
-    """What trainers compute on."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What trainers compute on. With `cuda`, each takes a GPU's slot, and the run waits until there are enough."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What forward and backward compute in. `bfloat16`: torch's autocast; weights, gradients and steps stay float32."""
     restarts: int = Field(default=5, ge=0, le=1000)
     """How often a lost server or trainer is replaced before the run fails."""
 
