@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
+from trainhub import words
 from trainhub.models import Member, Node, Run, RunState, Slot
 from workers.assignment import Role
 
@@ -157,5 +158,11 @@ def _facts(environment: dict[str, Any]) -> list[tuple[str, str]]:
         "Python": environment.get("python"),
         **{str(name): version for name, version in sorted(packages.items())},
         "Commit": str(commit)[:12] if commit else None,
+        **{f"GPU {gpu['index']}": _gpu(gpu) for gpu in environment.get("gpus") or []},
     }
     return [(name, str(value)) for name, value in told.items() if value]
+
+
+def _gpu(facts: dict[str, Any]) -> str:
+    memory = words.size(facts["memory_bytes"])
+    return f"{facts['name']}, {memory}, compute capability {facts['capability']}, driver {facts['driver']}"

@@ -43,3 +43,24 @@ def cpu_slots(environ: Mapping[str, str]) -> int:
     if not given.isdecimal() or int(given) < 1:
         raise ConfigurationError(f"TRAINHUB_CPU_SLOTS must be a whole number of at least 1, got {given!r}")
     return int(given)
+
+
+def gpus(environ: Mapping[str, str]) -> tuple[int, ...] | None:
+    """Numbers of the GPUs that this machine offers, as nvidia-smi counts them. None: all it has; empty: none."""
+    given = environ.get("TRAINHUB_GPUS")
+    if given is None or given.strip() == "":
+        return None
+    words = [word.strip() for word in given.split(",")]
+    if words == ["none"]:
+        return ()
+    if not all(word.isdecimal() for word in words):
+        raise ConfigurationError(f"TRAINHUB_GPUS must be none, or numbers such as 0,2, got {given!r}")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def trainers_per_gpu(environ: Mapping[str, str]) -> int:
+    """How many trainers a GPU takes at once."""
+    given = environ.get("TRAINHUB_TRAINERS_PER_GPU", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigurationError(f"TRAINHUB_TRAINERS_PER_GPU must be a whole number of at least 1, got {given!r}")
+    return int(given)

@@ -38,6 +38,8 @@ SERVICES_FILE = Path(os.environ.get("TRAINHUB_SERVICES_FILE") or RUNTIME_DIR / F
 SHM_PREFIX = f"trainhub-{HOME_MARK}-"
 NODE_NAME = places.node_name(os.environ)
 CPU_SLOTS = places.cpu_slots(os.environ)
+GPUS = places.gpus(os.environ)
+TRAINERS_PER_GPU = places.trainers_per_gpu(os.environ)
 
 SECRET_KEY = _secret_key()
 DEBUG = _flag("TRAINHUB_DEBUG")

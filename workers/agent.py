@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from signal import SIGKILL
@@ -27,7 +28,7 @@ from trainhub.actions.announce import NODE_CHANNEL
 from trainhub.listening import Listener
 from trainhub.models import Member, MemberState, Node
 from trainhub.services import SECRET_VARIABLES
-from workers import children
+from workers import children, gpus
 from workers.bridge import Place, Supervisor
 
 log = logging.getLogger(__name__)
@@ -159,11 +160,13 @@ class NodeAgent:
 
 
 def describe_machine() -> nodes.Machine:
+    found = gpus.usable(gpus.discover(os.environ, settings.GPUS), metadata.version("torch"))
     return nodes.Machine(
         name=settings.NODE_NAME,
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,
         slots={"cpu": settings.CPU_SLOTS},
+        gpus=gpus.slots(found, settings.TRAINERS_PER_GPU),
         environment={
             "host": platform.node(),
             "system": platform.platform(),
@@ -171,6 +174,7 @@ def describe_machine() -> nodes.Machine:
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in PACKAGES},
             "commit": _commit(settings.BASE_DIR),
+            "gpus": [asdict(gpu) for gpu in found],
         },
     )
 

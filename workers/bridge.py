@@ -14,14 +14,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import NamedTuple
 
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from trainhub.actions import artifacts, members, runs, telemetry
 from trainhub.actions.members import Fenced, Orders
-from trainhub.models import Artifact, Dataset, Member, Wish
-from workers import children
+from trainhub.models import Artifact, Dataset, Member, Slot, Wish
+from workers import children, gpus
 from workers.assignment import SERVER_WORKER, Assignment, Cause, Exit, Outcome, Role
 from workers.evaluator_keeper import EvaluatorKeeper
 from workers.events import Event, SpoolError
@@ -52,6 +53,16 @@ class Place:
     shm_prefix: str
     threads: int
     environment: dict[str, object]
+
+
+class Device(NamedTuple):
+    """What a child computes on, as its assignment names it."""
+
+    device: str
+    gpu: str
+
+
+CPU = Device("cpu", "")
 
 
 class Supervisor:
@@ -122,6 +133,7 @@ class Supervisor:
 
     def _assignment(self, run_dir: Path, work_dir: Path) -> Assignment:
         run, member = self.member.attempt.run, self.member
+        device, gpu = self._device()
         return Assignment(
             run=run.pk,
             attempt=member.attempt.number,
@@ -137,7 +149,33 @@ class Supervisor:
             run_key=bytes(run.key),
             threads=self.place.threads,
             data=str(self.place.home / dataset.path) if (dataset := self._dataset()) else "",
+            device=device,
+            gpu=gpu,
         )
+
+    def _device(self) -> Device:
+        """Where the child computes: a trainer on its slot's GPU; the server where all of its trainers are, if that
+        is one GPU of this node, so that nothing leaves it; everybody else on CPUs."""
+        if self.member.attempt.run.run_spec.device != gpus.CUDA:
+            return CPU
+        if self.member.role == Role.TRAINER:
+            return _device_of(self.member.slot)
+        return self._gpu_of_all() if self.member.role == Role.SERVER else CPU
+
+    def _gpu_of_all(self) -> Device:
+        slots = [m.slot for m in members.trainers_of(self.member.attempt)]
+        found = {_device_of(slot) if self._here(slot) else CPU for slot in slots}
+        return found.pop() if len(found) == 1 else CPU
+
+    def _here(self, slot: Slot | None) -> bool:
+        return slot is not None and self.member.slot is not None and slot.node_id == self.member.slot.node_id
+
+    def _evaluator_device(self) -> Device:
+        """A GPU of this node that a trainer has, where the spec asks for one."""
+        if self.member.attempt.run.run_spec.evaluation.device != gpus.CUDA:
+            return CPU
+        held = (_device_of(m.slot) for m in members.trainers_of(self.member.attempt) if self._here(m.slot))
+        return next((device for device in held if device != CPU), CPU)
 
     def _dataset(self) -> Dataset | None:
         """The data set that the problem names. None: it names none, or there is none."""
@@ -269,7 +307,9 @@ class Supervisor:
         assert self.child is not None
         run_dir = self.child.work_dir.parent.parent
         work_dir = self.child.work_dir.with_name(f"{self.child.work_dir.name}-evaluator")
-        return replace(self._assignment(run_dir, work_dir), role=Role.EVALUATOR, worker=SERVER_WORKER)
+        device, gpu = self._evaluator_device()
+        servers = self._assignment(run_dir, work_dir)
+        return replace(servers, role=Role.EVALUATOR, worker=SERVER_WORKER, device=device, gpu=gpu)
 
     # ------------------------------------------------------------ its end
 
@@ -326,6 +366,10 @@ class Outage:
         self.again_at = time.monotonic() + DATABASE_RETRY_SECONDS
         connection.close()
         return True
+
+
+def _device_of(slot: Slot | None) -> Device:
+    return Device("cuda:0", slot.device["uuid"]) if slot is not None and slot.kind == gpus.CUDA else CPU
 
 
 def _is_whole(checkpoint: Artifact) -> bool:

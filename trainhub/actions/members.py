@@ -53,6 +53,11 @@ def get(member_id: int) -> Member:
     return Member.objects.select_related("attempt__run__experiment", "slot__node").get(pk=member_id)
 
 
+def trainers_of(attempt: Attempt) -> list[Member]:
+    """The attempt's living trainers and those that will be: every member that has a trainer's number."""
+    return list(Member.objects.filter(attempt=attempt, ended_at=None).exclude(worker=None).select_related("slot__node"))
+
+
 def claim(member: Member) -> int | None:
     """Promote this member to parameter server, or to its run's simulation, and return its epoch.
 

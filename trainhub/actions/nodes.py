@@ -17,13 +17,21 @@ from trainhub.models import Node, Slot
 
 @dataclass(frozen=True)
 class Machine:
-    """What an agent says of its machine. `slots` maps a kind to how many there are."""
+    """What an agent says of its machine. `slots` maps a kind to how many there are.
+
+    `gpus` has the slots that come with a GPU: number → facts of that GPU.
+    """
 
     name: str
     cores: int
     memory_bytes: int
     slots: dict[str, int]
     environment: dict[str, Any] = field(default_factory=dict)
+    gpus: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def slots_in_all(self) -> int:
+        return sum(self.slots.values()) + len(self.gpus)
 
 
 @transaction.atomic
@@ -53,6 +61,10 @@ def register(machine: Machine, agent: uuid.UUID) -> Node:
         for index in range(count):
             Slot.objects.update_or_create(node=node, kind=kind, index=index, defaults={"retired": False})
         Slot.objects.filter(node=node, kind=kind, index__gte=count).update(retired=True)
+    for index, gpu in machine.gpus.items():
+        offer = {"retired": False, "device": gpu}
+        Slot.objects.update_or_create(node=node, kind="cuda", index=index, defaults=offer)
+    Slot.objects.filter(node=node, kind="cuda").exclude(index__in=list(machine.gpus)).update(retired=True)
     announce.wake_scheduler()
     return node
 

@@ -31,6 +31,8 @@ class Slot(models.Model):
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="slots")
     kind = models.CharField(max_length=10, default="cpu")
     index = models.IntegerField()
+    device = models.JSONField(default=dict)
+    """Facts of the GPU it comes with: index, uuid, name, memory_bytes, driver, capability. Empty: a CPU's slot."""
     reservation = models.BigIntegerField(default=0)
     retired = models.BooleanField(default=False)
     """No longer offered by its node, which was restarted with fewer slots."""

@@ -131,4 +131,4 @@ class Evaluation(Part):
     batch_size: int = Field(default=256, ge=1, le=65536)
     """Changes how fast an evaluation is, not what it finds."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """`cuda`: beside the run's trainers, on a GPU of the server's machine that one of them has; else a CPU evaluates."""
+    """`cuda`: on a GPU of the server's machine that one of the trainers has; where there is none, on its CPU."""

@@ -27,7 +27,7 @@ class Command(BaseCommand):
             hostname=f"{settings.NODE_NAME}@trainhub",
             pool="threads",
             # A thread for each member, and some so that a doorbell is answered while all are busy.
-            concurrency=settings.CPU_SLOTS + 2,
+            concurrency=agent.current.machine.slots_in_all + 2,
             queues=[f"node.{settings.NODE_NAME}"],
             loglevel="WARNING",
             quiet=True,

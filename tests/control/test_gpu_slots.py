@@ -1,0 +1,157 @@
+"""GPUs as slots: registered with what they are, and handed to the children of runs that compute on them."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.control.conftest import spec
+from trainhub import machines, places
+from trainhub.actions import members, nodes, placement, runs
+from trainhub.models import Member, Node, Project, Run, Slot
+from workers import children, gpus
+from workers.assignment import Assignment, Role
+from workers.bridge import Place, Supervisor
+from workers.gpus import Gpu
+
+pytestmark = pytest.mark.django_db
+
+GPUS = [Gpu(index, f"GPU-{index}", "NVIDIA H100", 80 << 30, "580.65", "9.0") for index in range(2)]
+
+
+def register(found: list[Gpu], *, name: str = "one", each: int = 1, cpus: int = 2) -> Node:
+    machine = nodes.Machine(
+        name=name, cores=4, memory_bytes=2**30, slots={"cpu": cpus}, gpus=gpus.slots(found, each),
+        environment={"gpus": [vars(gpu) for gpu in found]},
+    )  # fmt: skip
+    return nodes.register(machine, uuid.uuid4())
+
+
+def offered() -> list[str]:
+    return [f"{s.kind}:{s.index}" for s in placement.offered().order_by("kind", "index")]
+
+
+def test_each_gpu_is_a_slot_that_says_what_it_is() -> None:
+    register(GPUS)
+    assert offered() == ["cpu:0", "cpu:1", "cuda:0", "cuda:1"]
+    assert Slot.objects.get(kind="cuda", index=1).device == vars(GPUS[1])
+    assert Slot.objects.get(kind="cpu", index=1).device == {}
+
+
+def test_a_gpu_that_is_offered_no_more_takes_its_slots_along() -> None:
+    register(GPUS, each=2)
+    assert offered()[2:] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    register(GPUS[1:], each=2)
+    assert offered()[2:] == ["cuda:2", "cuda:3"]
+    register([])
+    assert offered() == ["cpu:0", "cpu:1"]
+
+
+def test_the_nodes_page_tells_of_each_gpu(alice: User) -> None:
+    register(GPUS[:1])
+    [machine] = machines.overview(Run.objects.none()).machines
+    assert dict(machine.facts)["GPU 0"] == "NVIDIA H100, 80.0 GiB, compute capability 9.0, driver 580.65"
+
+
+@pytest.mark.parametrize(("given", "found"), [("", None), ("none", ()), ("2,0", (0, 2)), (" 1 , 1", (1,))])
+def test_gpus_may_be_chosen_by_their_numbers(given: str, found: tuple[int, ...] | None) -> None:
+    assert places.gpus({"TRAINHUB_GPUS": given}) == found
+
+
+@pytest.mark.parametrize("given", ["all", "0,x", "-1", "none,1"])
+def test_a_wrong_choice_of_gpus_is_named(given: str) -> None:
+    with pytest.raises(ValueError, match="TRAINHUB_GPUS must be none, or numbers such as 0,2, got"):
+        places.gpus({"TRAINHUB_GPUS": given})
+
+
+@pytest.mark.parametrize("given", ["0", "two"])
+def test_a_wrong_number_of_trainers_a_gpu_is_named(given: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"TRAINHUB_TRAINERS_PER_GPU must be a whole number of at least 1, got '{given}"
+    ):
+        places.trainers_per_gpu({"TRAINHUB_TRAINERS_PER_GPU": given})
+
+
+# ------------------------------------------------------------ what children are told
+
+
+class Told:
+    """A run's members on these slots, rank by rank, and the assignments that their supervisors would write."""
+
+    def __init__(self, project: Project, owner: User, folder: Path, slots: list[str], **changes: Any) -> None:
+        run = runs.submit(project=project, owner=owner, spec=spec(**changes))
+        free = {f"{f.node}/{f.kind}:{f.index}": f for f in placement.idle_slots()}
+        gang = placement.admit(run.pk, [free[name] for name in slots])
+        self._folder = folder
+        server = members.take(gang[0].pk, gang[0].slot.node.name)  # type: ignore[union-attr]
+        assert server is not None
+        assert members.claim(server) == 1
+        members.listening(members.get(server.pk), "/run/s.sock")
+        self.server = members.get(server.pk)
+        self.trainers = []
+        for one in gang[1:]:
+            taken = members.take(one.pk, one.slot.node.name)  # type: ignore[union-attr]
+            assert taken is not None
+            joined = members.become_trainer(taken)
+            assert joined is not None
+            self.trainers.append(joined)
+
+    def supervisor(self, member: Member) -> Supervisor:
+        return Supervisor(member, Place("one", self._folder, self._folder, "th-", 1, {}), threading.Event())
+
+    def of(self, member: Member) -> tuple[str, str]:
+        told: Assignment = self.supervisor(member)._assignment(self._folder, self._folder / "w")
+        return told.device, told.gpu
+
+    def of_evaluator(self) -> tuple[str, str]:
+        supervisor = self.supervisor(self.server)
+        supervisor.child = children.Child(self._folder / "1" / "2", None)
+        told = supervisor._evaluator_assignment()
+        assert told.role is Role.EVALUATOR
+        return told.device, told.gpu
+
+
+@pytest.fixture
+def told(project: Project, alice: User, tmp_path: Path) -> Any:
+    return lambda *slots, **changes: Told(project, alice, tmp_path, list(slots), **changes)
+
+
+CPU, FIRST, SECOND = ("cpu", ""), ("cuda:0", "GPU-0"), ("cuda:0", "GPU-1")
+
+
+def test_trainers_get_their_slots_gpus_and_the_server_stays_on_a_cpu(told: Any) -> None:
+    register(GPUS)
+    run = told("one/cpu:0", "one/cuda:0", "one/cuda:1", device="cuda")
+    assert [run.of(m) for m in (run.server, *run.trainers)] == [CPU, FIRST, SECOND]
+
+
+def test_where_all_trainers_share_a_gpu_the_server_is_on_it_too(told: Any) -> None:
+    register(GPUS[1:], each=2)
+    run = told("one/cpu:0", "one/cuda:2", "one/cuda:3", device="cuda")
+    assert [run.of(m) for m in (run.server, *run.trainers)] == [SECOND, SECOND, SECOND]
+
+
+def test_a_gpu_of_another_node_is_no_place_for_the_server(told: Any) -> None:
+    register([], name="one")
+    register(GPUS[:1], name="two", each=2)
+    run = told("one/cpu:0", "two/cuda:0", "two/cuda:1", device="cuda")
+    assert [run.of(m) for m in (run.server, *run.trainers)] == [CPU, FIRST, FIRST]
+
+
+def test_a_run_on_cpus_stays_there_whatever_its_slots_come_with(told: Any) -> None:
+    register(GPUS)
+    run = told("one/cpu:0", "one/cpu:1", "one/cuda:0")
+    assert [run.of(m) for m in (run.server, *run.trainers)] == [CPU, CPU, CPU]
+
+
+def test_the_evaluator_is_on_a_cpu_unless_asked_otherwise(told: Any) -> None:
+    register(GPUS, each=2, cpus=4)
+    assert told("one/cpu:0", "one/cuda:0", "one/cuda:1", device="cuda").of_evaluator() == CPU
+    asked = {"device": "cuda", "evaluation": {"device": "cuda"}}
+    assert told("one/cpu:1", "one/cuda:2", "one/cuda:3", **asked).of_evaluator() == SECOND
+    assert told("one/cpu:2", "one/cpu:3", evaluation={"device": "cuda"}, workers=1).of_evaluator() == CPU
