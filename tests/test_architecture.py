@@ -162,7 +162,7 @@ def test_the_web_process_loads_nothing_heavy() -> None:
 def test_a_child_loads_torch_but_no_django() -> None:
     engine = [
         file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for folder in ("server", "trainer", "transport", "methods", "problems", "simulator", "studies")
+        for folder in ("server", "trainer", "transport", "methods", "kernels", "problems", "simulator", "studies")
         for file in (ROOT / "workers" / folder).rglob("*.py")
     ]
     loaded = loaded_after(f"import workers.process, {', '.join(sorted(engine))}")

@@ -72,6 +72,8 @@ class Assignment:
     A server always listens at the Unix socket `endpoint`. With `listen`, a network address of this host, it listens
     there too, and lets in who shows the certificate that `tls` names; empty, it opens no port. A trainer's `endpoint`
     is its server's socket where they share a host, and `tls://HOST:PORT` where they don't.
+
+    `kernels` is the folder of compiled kernels, which a server looks into and adds to; empty: it runs tensor code.
     """
 
     run: int
@@ -93,6 +95,7 @@ class Assignment:
     tls: Credentials | None = None
     device: str = "cpu"
     gpu: str = ""
+    kernels: str = ""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ class Supervisor:
             run_key=bytes(run.key),
             threads=self.place.threads,
             data=str(self.place.home / dataset.path) if (dataset := self._dataset()) else "",
+            kernels=str(self.place.home / "kernels"),
             device=device,
             gpu=gpu,
         )

@@ -11,6 +11,7 @@ import torch.utils.data  # noqa: F401
 
 import workers.checkpoint
 import workers.evaluator
+import workers.kernels.choosing
 import workers.methods.batch_norm.local
 import workers.methods.gates.asynchronous
 import workers.methods.rates.constant

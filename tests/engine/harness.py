@@ -118,9 +118,10 @@ class Gang:
         evaluator: bool = True,
         trainers: int | None = None,
         data: str = "",
+        kernels: str = "",
     ) -> None:
         self.spec, self.folder, self.run, self.attempt, self.restore = spec, folder, run, attempt, restore
-        self.data = data
+        self.data, self.kernels = data, kernels
         # Socket paths end at 107 bytes, and pytest's folders are longer than that.
         self.runtime = Path(tempfile.mkdtemp(prefix="th-"))
         self._members = 0
@@ -146,6 +147,7 @@ class Gang:
             "run_key": KEY,
             "restore": self.restore,
             "data": self.data,
+            "kernels": self.kernels,
         }
         return Assignment(**values | changes)
 

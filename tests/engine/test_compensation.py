@@ -19,8 +19,9 @@ from workers.methods.compensation.multi_asgd import MultiAsgd
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.gates.sync import Synchronous
 from workers.methods.rates.constant import Constant
-from workers.server.core import HandOver, ParameterServer, Push, Rules
+from workers.server.core import ParameterServer, Push, Rules
 from workers.server.optimizers import Tiling, build
+from workers.server.passes import HandOver
 
 SIZE, CUT, WORKERS, ETA, DECAY = 10, 6, 3, 0.1, 0.05
 DECAYS = torch.tensor([DECAY] * CUT + [0.0] * (SIZE - CUT))
@@ -169,7 +170,7 @@ def test_delay_compensation_adds_curvature_for_the_drift() -> None:
     compensation = DcAsgd(lam=0.5)
     core = core_of(compensation, start=torch.full((SIZE,), 2.0))
     # 3 + 0.5 * 9 * (2 - 1) = 7.5
-    adjusted = compensation.adjust(0, 0, torch.full((4,), 3.0), torch.ones(4))
+    adjusted = compensation.adjust(0, 0, torch.full((4,), 3.0), torch.ones(4), compensation.begin())
     assert_close(adjusted, torch.full((4,), 7.5))
     assert float(core.weights[0]) == 2.0
 
@@ -178,8 +179,8 @@ def test_a_gap_of_one_step_halves_a_gradient() -> None:
     compensation = GapAware(momentum=0.0, nesterov=False, learning_rate=0.5)
     core_of(compensation, start=torch.ones(SIZE))
     # Tile 2 has no decay. The first average is g * g = 4: C = .5 * 2 = 1; |w - base| = 1: g / 2
-    compensation.adjust(0, 0, torch.zeros(4), torch.zeros(4))  # counts the gradient
-    adjusted = compensation.adjust(2, 0, torch.full((4,), 2.0), torch.zeros(4))
+    terms = compensation.begin()
+    adjusted = compensation.adjust(2, 0, torch.full((4,), 2.0), torch.zeros(4), terms)
     assert_close(adjusted, torch.ones(4))
 
 

@@ -8,8 +8,9 @@ from workers.layout import Group
 from workers.methods.batch_norm.local import LocalBatchNorm
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.rates.staleness_inverse import StalenessInverse
-from workers.server.core import Applied, HandOver, ParameterServer, Push, Rules, Skip, Stale
+from workers.server.core import Applied, ParameterServer, Push, Reaction, Rules, Skip, Stale
 from workers.server.optimizers import Tiling, build
+from workers.server.passes import HandOver
 
 SIZE = 16
 
@@ -68,3 +69,36 @@ def test_a_push_of_a_version_or_step_it_was_not_given_is_refused(base_version: i
     with pytest.raises(Stale):
         core.receive(Push(0, place(core), base_version, step))
     assert core.version == 0
+
+
+def test_gradients_taken_in_together_come_to_what_they_come_to_one_by_one() -> None:
+    apart, together = server(3), server(3)
+    for core in (apart, together):
+        for worker in range(3):
+            core.join(worker)
+    gradients = (-1.0, 2.0, -4.0)
+    for worker, gradient in enumerate(gradients):
+        apart.receive(Push(worker, place(apart, gradient, statistic=gradient), 0, 0))
+    places = [place(together, gradient, statistic=gradient) for gradient in gradients]
+    reactions = together.receive_together([Push(worker, here, 0, 0) for worker, here in enumerate(places)])
+    assert torch.equal(together.weights, apart.weights)
+    assert torch.equal(together.buffers, apart.buffers)
+    assert vars(together.clocks) == vars(apart.clocks)
+    # Each has a version of its own; all read the last.
+    assert [r.applied[0].staleness for r in reactions if isinstance(r, Reaction)] == [0, 1, 2]
+    assert [r.skips for r in reactions if isinstance(r, Reaction)] == [
+        [Skip(0, 1, 2)],
+        [Skip(1, 2, 1)],
+        [Skip(2, 3, 0)],
+    ]
+    assert all(torch.equal(here.weights[0], together.weights) for here in places)
+
+
+def test_one_that_does_not_fit_leaves_the_others_alone() -> None:
+    core = server(2)
+    good, bad = place(core), place(core)
+    first, second = core.receive_together([Push(0, bad, 7, 0), Push(1, good, 0, 0)])
+    assert isinstance(first, Stale)
+    assert isinstance(second, Reaction)
+    assert second.applied == [Applied(1, 0, 0, 1.0, 1.0)]
+    assert core.version == 1

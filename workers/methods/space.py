@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 Tiles = tuple[Tensor, ...]
@@ -25,11 +24,11 @@ class Space:
     workers: int
 
     def zeros(self) -> Tensor:
-        return torch.zeros(self.size)
+        return self.weights[0].new_zeros(self.size)
 
     def zeros_per_worker(self) -> Tensor:
-        return torch.zeros(self.workers, self.size)
+        return self.weights[0].new_zeros(self.workers, self.size)
 
     def scratch(self) -> Tensor:
         """Room for one tile."""
-        return torch.empty(max(w.numel() for w in self.weights))
+        return self.weights[0].new_empty(max(w.numel() for w in self.weights))

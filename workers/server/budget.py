@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from workers.server.schedule import Clock
 from workers.spec import RunSpec
 
+UNLIMITED = 2**62
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -27,6 +29,13 @@ class Budget:
         return (self.gradients is not None and gradients >= self.gradients) or (
             self.updates is not None and updates >= self.updates
         )
+
+    def left(self, *, gradients: int, updates: int) -> int:
+        """Updates of one gradient each that may still be made, as far as their number goes."""
+        limits = [
+            limit - now for now, limit in ((gradients, self.gradients), (updates, self.updates)) if limit is not None
+        ]
+        return max(1, min(limits, default=UNLIMITED))
 
     def spent_seconds(self, seconds: float) -> bool:
         return self.seconds is not None and seconds >= self.seconds

@@ -5,7 +5,7 @@ The loop feeds it from sessions; a simulation can feed it from a heap of virtual
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from workers.methods.batch_norm.base import BatchNorm
 from workers.methods.compensation.base import Compensation
 from workers.methods.gates.base import Gate
 from workers.methods.rates.base import Rate
-from workers.methods.space import Tiles
 from workers.server.optimizers import Optimizer, Tiling
+from workers.server.passes import EagerPass, HandOver, Pass, Step
 
 
 class Stale(ValueError):
@@ -45,28 +45,6 @@ class Rules:
     def answers_privately(self) -> bool:
         """Whether a trainer is answered with weights of its own instead of the server's."""
         return bool(getattr(self.optimizer, "answers_privately", False))
-
-
-@dataclass(frozen=True)
-class HandOver:
-    """A worker's vectors, cut into tiles once: its gradient, where it reads weights, its statistics.
-
-    `served` is where it reads the server's statistics; empty where the batch-norm rule serves none.
-    """
-
-    gradient: Tiles
-    weights: Tiles
-    buffers: Tensor
-    served: Tensor
-    has_buffers: bool
-    is_served: bool
-
-    @classmethod
-    def of(
-        cls, tiling: Tiling, *, gradient: Tensor, weights: Tensor, buffers: Tensor, served: Tensor | None = None
-    ) -> HandOver:
-        served = torch.empty(0) if served is None else served
-        return cls(tiling.of(gradient), tiling.of(weights), buffers, served, buffers.numel() > 0, served.numel() > 0)
 
 
 class Push(NamedTuple):
@@ -118,6 +96,13 @@ class Reaction(NamedTuple):
     """Workers whose gradient was dropped; they are answered too."""
     skips: list[Skip]
 
+    def add(self, other: Reaction) -> None:
+        """Have all of another reaction in this one."""
+        self.applied.extend(other.applied)
+        self.answers.extend(other.answers)
+        self.dropped.extend(other.dropped)
+        self.skips.extend(other.skips)
+
 
 @dataclass(eq=False)
 class Waiting:
@@ -157,15 +142,17 @@ class ParameterServer:
         self.clocks = Clocks(steps=[0] * workers, applied=[0] * workers)
         self._drops_from = min(rules.gate.drops_from, rules.rate.drops_from)
         self._one_by_one = rules.gate.one_by_one
+        self._together = self._one_by_one and rules.averaging is None
         self._waiting: list[Waiting] = []
         self._held: dict[int, tuple[HandOver, int]] = {}
         """Workers whose gradient is taken but who may not go on yet: their places, and the versions they made."""
         self._spare: list[HandOver] = []
-        self._scratch = torch.empty(tiling.largest)
         if rules.compensation is not None:
             rules.compensation.prepare(tiling.space(weights, workers))
         if rules.averaging is not None:
             rules.averaging.prepare(tiling.space(weights, workers), weights)
+        self.walk: Pass = EagerPass(weights, tiling, rules.optimizer, rules.compensation)
+        """How gradients get into the weights; a compiled one may take its place before the first gradient."""
 
     @property
     def version(self) -> int:
@@ -243,6 +230,54 @@ class ParameterServer:
             reaction.answers.append(worker)
         return reaction
 
+    @property
+    def coalesces(self) -> bool:
+        """Whether gradients that have come at the same time can be taken in by one walk."""
+        return self._together and self.walk.coalesces
+
+    def receive_together(self, pushes: Sequence[Push]) -> list[Reaction | ValueError]:
+        """Take in gradients that wait at the same time, as if one after another, in one walk. Where `coalesces`.
+
+        Each is a version of its own. Their workers are all answered with the last one's: what lies between counts as
+        skipped. What does not fit comes back as the error that `receive` raises for it.
+        """
+        found: list[Reaction | ValueError] = []
+        steps: list[Step] = []
+        for push in pushes:
+            try:
+                self._check(push)
+                if self.clocks.version - push.base_version >= self._drops_from:
+                    self.clocks.dropped += 1
+                    self.clocks.steps[push.worker] += push.gradients
+                    found.append(Reaction([], [push.worker], [push.worker], []))
+                    continue
+                applied = self._take_in(push)
+            except ValueError as error:
+                found.append(error)
+                continue
+            if applied.scale > 0.0:
+                steps.append(Step(push.place, push.worker, applied.learning_rate))
+            found.append(Reaction([applied], [push.worker], [], []))
+        if steps:
+            self.walk.several(steps, self._ahead(0))
+        self._answer_together(pushes, found)
+        return found
+
+    def _answer_together(self, pushes: Sequence[Push], found: Sequence[Reaction | ValueError]) -> None:
+        """Leave the newest weights with those whom the walk has not left them, and count what was skipped."""
+        version = self.clocks.version
+        for push, reaction in zip(pushes, found, strict=True):
+            if isinstance(reaction, ValueError):
+                continue
+            place = push.place
+            if not any(a.scale > 0.0 for a in reaction.applied):
+                self.send(place)
+            elif place.is_served:
+                place.served.copy_(self.buffers)
+            for applied in reaction.applied:
+                made = applied.version_before + 1
+                reaction.skips.append(Skip(push.worker, made, version - made))
+
     def refuse(self, push: Push) -> None:
         """Pass over a gradient that is not finite: it is counted, and its worker gets the present weights."""
         self._check(push)
@@ -298,33 +333,46 @@ class ParameterServer:
 
     def _apply_one(self, push: Push) -> Applied:
         """What `_apply` does, for one gradient that has not waited: on the way of every asynchronous gradient."""
+        place, rules = push.place, self.rules
+        applied = self._take_in(push)
+        if applied.scale > 0.0:
+            self.walk.one(Step(place, push.worker, applied.learning_rate), self._ahead(0))
+        if rules.averaging is not None:
+            rules.averaging.update(push.gradients, len(rules.gate.live))
+        if applied.scale == 0.0:
+            self.send(place)
+        elif place.is_served:
+            place.served.copy_(self.buffers)
+        return applied
+
+    def _take_in(self, push: Push) -> Applied:
+        """Everything about a gradient that is an update of its own but the walk: its scale, its statistics, the clocks.
+
+        Raises ValueError where the rate rule does not take what its learner asks for; nothing has changed then.
+        """
         clocks, rules = self.clocks, self.rules
-        worker, place, version = push.worker, push.place, clocks.version
+        worker, place, version, gradients = push.worker, push.place, clocks.version, push.gradients
         late = version - push.base_version
         if push.scale is None:
             scale = rules.rate.scales((late,), (worker,), version, len(rules.gate.live))[0]
         else:
             scale = rules.rate.accept(push.scale, late)
         rate = rules.schedule(clocks.gradients) * scale
-        compensation = rules.compensation
-        if scale > 0.0:
-            direction = place.gradient if compensation is None else self._compensated(Waiting(push, place))
-            rules.optimizer.step(direction, place.weights, rate)
         if place.has_buffers:
             rules.batch_norm.merge(self.buffers, place.buffers, clocks.statistics)
             clocks.statistics += 1
         clocks.version = version + 1
-        gradients = push.gradients
         clocks.gradients += gradients
         clocks.steps[worker] += gradients
         clocks.applied[worker] += gradients
-        if rules.averaging is not None:
-            rules.averaging.update(gradients, len(rules.gate.live))
-        if scale == 0.0 or (compensation is not None and compensation.looks_ahead):
-            self.send(place)
-        elif place.is_served:
-            place.served.copy_(self.buffers)
         return Applied(worker, version, late, scale, rate, version, push.step, gradients)
+
+    def _ahead(self, gradients: int) -> float:
+        """The learning rate once so many more have been applied; only a look-ahead asks for it."""
+        compensation = self.rules.compensation
+        if compensation is None or not compensation.looks_ahead:
+            return 0.0
+        return self.rules.schedule(self.clocks.gradients + gradients)
 
     def _apply(self, group: list[Waiting]) -> list[Applied]:
         """Make one update out of these gradients; the new weights are left with the last of them."""
@@ -336,7 +384,7 @@ class ParameterServer:
         eta = rules.schedule(clocks.gradients)
         last = group[-1].place
         if total > 0.0:
-            rules.optimizer.step(self._direction(group, scales, total), last.weights, eta * total)
+            self._step(group, scales, total, eta)
         applied = []
         for waiting, late, scale in zip(group, staleness, scales, strict=True):
             push = waiting.push
@@ -350,7 +398,7 @@ class ParameterServer:
         clocks.version = version + 1
         if rules.averaging is not None:
             rules.averaging.update(sum(a.gradients for a in applied), self.live)
-        if total == 0.0 or (rules.compensation is not None and rules.compensation.looks_ahead):
+        if total == 0.0:
             self.send(last)
         elif last.is_served:
             last.served.copy_(self.buffers)
@@ -362,29 +410,16 @@ class ParameterServer:
             return [rate.accept(push.scale, staleness[0])]
         return rate.scales(staleness, [w.push.worker for w in group], self.clocks.version, self.live)
 
-    def _direction(self, group: list[Waiting], scales: list[float], total: float) -> Iterable[Tensor]:
-        """sum(s_i g_i) / S, a tile at a time as the optimizer asks for it, so that no vector is made for it."""
-        if len(group) > 1:
-            return self._combined([(w, s / total) for w, s in zip(group, scales, strict=True) if s > 0.0])
-        return group[0].place.gradient if self.rules.compensation is None else self._compensated(group[0])
-
-    def _compensated(self, waiting: Waiting) -> Iterator[Tensor]:
-        for index in range(len(self._tiles)):
-            yield self._tile(waiting, index)
-
-    def _combined(self, parts: list[tuple[Waiting, float]]) -> Iterator[Tensor]:
-        (first, share), *others = parts
-        for index, tile in enumerate(self._tiles):
-            mean = torch.mul(self._tile(first, index), share, out=self._scratch[: tile.numel()])
-            for waiting, weight in others:
-                mean.add_(self._tile(waiting, index), alpha=weight)
-            yield mean
-
-    def _tile(self, waiting: Waiting, index: int) -> Tensor:
-        gradient, compensation = waiting.place.gradient[index], self.rules.compensation
-        if compensation is None:
-            return gradient
-        return compensation.adjust(index, waiting.push.worker, gradient, waiting.place.weights[index])
+    def _step(self, group: list[Waiting], scales: list[float], total: float, eta: float) -> None:
+        """One step along sum(s_i g_i) / S, by eta S."""
+        ahead = self._ahead(sum(w.push.gradients for w in group))
+        if len(group) == 1:
+            self.walk.one(Step(group[0].place, group[0].push.worker, eta * total), ahead)
+            return
+        steps = [
+            (Step(w.place, w.push.worker, eta * s), s / total) for w, s in zip(group, scales, strict=True) if s > 0.0
+        ]
+        self.walk.mean(steps, group[-1].place, eta * total, ahead)
 
     # ------------------------------------------------------------ copies of gradients whose workers go on
 

@@ -29,6 +29,7 @@ import torch
 from workers.assignment import Cause
 from workers.failures import Failure
 from workers.server.core import Push, Reaction
+from workers.server.passes import EAGER
 from workers.spec import RunSpec
 
 FILE_NAME = "gradients.log"
@@ -96,9 +97,11 @@ class Header:
     numpy: str
     cpu: str
     machine: str
+    kernel: str = EAGER
+    """What walks over the vectors: tensor code, or a compiled kernel's name."""
 
     @classmethod
-    def here(cls, spec: RunSpec, *, run: int, attempt: int, restored: int | None) -> Header:
+    def here(cls, spec: RunSpec, *, run: int, attempt: int, restored: int | None, kernel: str = EAGER) -> Header:
         """The header of a log that is written in this process."""
         return cls(
             spec=json.loads(spec.canonical()),
@@ -111,6 +114,7 @@ class Header:
             numpy=np.__version__,
             cpu=torch.backends.cpu.get_cpu_capability(),
             machine=platform.machine(),
+            kernel=kernel,
         )
 
     @property

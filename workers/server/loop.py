@@ -7,16 +7,19 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from workers.assignment import Cause, Exit, Outcome
 from workers.checkpoint import Meta
 from workers.events import Progress
+from workers.kernels import choosing
 from workers.process import Child
 from workers.server import event_log, setup
 from workers.server.budget import per_pass
 from workers.server.checkpoints import Checkpointer, meta_of, restore
-from workers.server.core import HandOver, Push, Reaction, Stale
+from workers.server.core import Push, Reaction, Stale
 from workers.server.evaluations import Evaluations
+from workers.server.passes import HandOver
 from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
 from workers.server.telemetry import Measurements, Telemetry
 from workers.transport import frames
@@ -44,6 +47,16 @@ class Ending:
     cause: Cause | None = None
 
 
+class Pushed(NamedTuple):
+    """A gradient that has come, with what its trainer measured and the scale that it asked for."""
+
+    session: Session
+    push: Push
+    sequence: int
+    measured: tuple[float, ...]
+    asked: float
+
+
 def run(child: Child) -> Exit:
     """Serve a run to its end."""
     return Server(child).serve()
@@ -56,6 +69,8 @@ class Server:
         self._run = setup.build(child.spec, child.data)
         self._core = self._run.core
         self._seconds_before = self._restore()
+        if child.assignment.kernels:
+            child.reporter.event("kernel", choosing.use_what_is_ready(self._core, Path(child.assignment.kernels)))
         self._log_writer = self._begin_log()
         self._log = self._log_writer.log
         self._sessions = Sessions(self._identity(), child.stop)
@@ -67,6 +82,9 @@ class Server:
             self._run, self._sessions, self._telemetry, child.reporter, every=self._evaluation_every()
         )
         self._by_worker: dict[int, Session] = {}
+        self._collects = False
+        """Whether pushes that come in this turn are taken in together at its end."""
+        self._collected: list[Pushed] = []
         self._measured: dict[tuple[int, int], tuple[tuple[float, ...], float]] = {}
         """What came with the gradients that are in no update yet, by worker and step."""
         self._recent_not_finite: deque[bool] = deque(maxlen=RECENT)
@@ -99,7 +117,8 @@ class Server:
     def _begin_log(self) -> event_log.Writer:
         a = self._assignment
         restored = None if a.restore is None else self._core.version
-        header = event_log.Header.here(self._spec, run=a.run, attempt=a.attempt, restored=restored)
+        kernel = self._core.walk.kernel
+        header = event_log.Header.here(self._spec, run=a.run, attempt=a.attempt, restored=restored, kernel=kernel)
         folder = Path(a.work_dir)
         return event_log.Writer(folder, header, attempt=a.attempt, epoch=a.epoch, warn=self._reporter.warn)
 
@@ -130,8 +149,11 @@ class Server:
             self._log_writer.close()
 
     def _turn(self) -> None:
-        for session in self._sessions.poll(TICK_SECONDS):
+        speaking = self._sessions.poll(TICK_SECONDS)
+        self._collects = len(speaking) > 1 and self._core.coalesces
+        for session in speaking:
             self._hear(session)
+        self._take_in_collected()
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
@@ -305,6 +327,7 @@ class Server:
 
     def _forget(self, session: Session) -> None:
         """A trainer is gone: those who wait for it go on."""
+        self._take_in_collected()  # its own last push may be among them
         if self._by_worker.get(session.worker) is not session:
             return
         del self._by_worker[session.worker]
@@ -314,6 +337,7 @@ class Server:
         self._log.lost(session.worker)
         reaction = self._core.leave(session.worker)
         if reaction.applied or reaction.answers:
+            self._log.settled(reaction)
             self._react(reaction)
 
     def _refuse(self, session: Session, reason: str) -> None:
@@ -358,16 +382,44 @@ class Server:
         if place.has_buffers:
             self._telemetry.look(session.worker, place, self._core.buffers, self._core.version)
         push = Push(session.worker, place, frame.base_version, frame.step, frame.scale or None, frame.gradients)
+        pushed = Pushed(session, push, frame.sequence, measured, frame.scale)
+        if self._collects:
+            self._collected.append(pushed)
+            return
         reaction = self._core.receive(push)
-        self._log.pushed(push, frame.sequence)
+        self._take_down(pushed)
+        self._log.settled(reaction)
+        self._react(reaction)
+
+    def _take_in_collected(self) -> None:
+        """Have one walk for all pushes that came in this turn, as far as the budget goes."""
+        while self._collected and self._ending is None:
+            clocks = self._core.clocks
+            most = self._run.budget.left(gradients=clocks.gradients, updates=clocks.version)
+            together, self._collected = self._collected[:most], self._collected[most:]
+            everything = Reaction([], [], [], [])
+            refused = []
+            for pushed, outcome in zip(together, self._core.receive_together([p.push for p in together]), strict=True):
+                if isinstance(outcome, ValueError):
+                    refused.append((pushed.session, str(outcome)))
+                    continue
+                self._take_down(pushed)
+                self._log.settled(outcome)
+                everything.add(outcome)
+            self._react(everything)
+            for session, reason in refused:
+                self._refuse(session, reason)
+        self._collected.clear()
+
+    def _take_down(self, pushed: Pushed) -> None:
+        """A gradient has been received: note what came with it."""
+        self._log.pushed(pushed.push, pushed.sequence)
         self._not_finite_in_a_row = 0
         self._recent_not_finite.append(False)
-        self._measured[session.worker, frame.step] = measured, frame.scale
-        self._react(reaction)
+        self._measured[pushed.push.worker, pushed.push.step] = pushed.measured, pushed.asked
 
     def _react(self, reaction: Reaction) -> None:
         """Answer whom the core lets go on, then report: from the answers on, trainers compute again."""
-        self._log.settled(reaction)
         if self._budget_spent():
             self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
         by_worker = self._by_worker

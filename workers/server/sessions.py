@@ -18,7 +18,7 @@ from pathlib import Path
 
 from workers.assignment import SERVER_WORKER, Assignment
 from workers.process import StopSignal
-from workers.server.core import HandOver
+from workers.server.passes import HandOver
 from workers.transport import frames
 from workers.transport.frames import Frame, Kind
 from workers.transport.shared_memory import RECEIVE_BYTES, Slot, SlotSize

@@ -6,6 +6,7 @@ does with them is compared, record by record, with what it did then.
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from torch import Tensor
 from workers import checkpoint
 from workers.assignment import Cause
 from workers.failures import Failure
+from workers.kernels import choosing
 from workers.server import setup
 from workers.server.checkpoints import model_tensors, restore
 from workers.server.core import Push, Reaction, Stale
 from workers.server.event_log import NO_SCALE, EventLog, Fate, Header, Log, Record
+from workers.server.passes import EAGER
 from workers.simulator.displacing import CandidateTrainers, trainers_of
 from workers.simulator.snapshots import Snapshot, private
 from workers.simulator.trainers import Measured, Place
@@ -113,6 +116,7 @@ class Player:
         self._log = log
         self._run = setup.build(spec, data)
         self._core = self._run.core
+        self._use_kernel(log.header.kernel)
         if restored is not None:
             take = spec.start.take if spec.start.kind == "checkpoint" else "all"
             meta = restore(self._run, restored, own_run=log.header.run, take=take)
@@ -133,6 +137,17 @@ class Player:
         self._needed = Counter(r.base_version for r in log.records if r.fate in GRADIENTS)
         self._snapshots: dict[int, Snapshot] = {}
         self._keep()
+
+    def _use_kernel(self, kernel: str) -> None:
+        """Have the server walk as it did in the run. Raises Refused where this machine makes another kernel."""
+        if kernel == EAGER:
+            return
+        with tempfile.TemporaryDirectory(prefix="trainhub-kernel-") as folder:
+            if not choosing.use_the_same(self._core, kernel, Path(folder)):
+                raise Refused(
+                    f"the run's server used the compiled kernel {kernel}, which this machine can't make: it takes the "
+                    "same C++ compiler, processor and version of TrainHub"
+                )
 
     def play(self, watch: Callable[[int, int], None] | None) -> Replayed:
         records = self._log.in_order_of_arrival

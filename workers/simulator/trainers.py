@@ -13,7 +13,7 @@ from workers.assignment import Cause
 from workers.failures import Failure, from_user, user_code
 from workers.problems import registry
 from workers.problems.base import Problem
-from workers.server.core import HandOver
+from workers.server.passes import HandOver
 from workers.server.setup import Run, build_model
 from workers.simulator.snapshots import Snapshot
 from workers.spec import RunSpec

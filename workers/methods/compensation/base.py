@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space
 
 
@@ -17,13 +18,21 @@ class Compensation(ABC):
     def prepare(self, space: Space) -> None:
         """Make room for what is kept. Called once, before the first gradient."""
 
+    def begin(self) -> Terms:
+        """Take a gradient into account, before its first tile; returns the numbers that hold for it alone."""
+        return ()
+
     @abstractmethod
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         """The direction to step along for tile `index` of a gradient that `worker` computed on `base`.
 
-        Called once for each tile of each gradient, in order, before the step. `gradient` stays as it is; what is
-        returned may be overwritten by the next call.
+        Called once for each tile of each gradient, before the step there, with what `begin` returned for it.
+        `gradient` stays as it is; what is returned may be overwritten by the next call.
         """
+
+    @abstractmethod
+    def fragment(self) -> Fragment:
+        """The same for one element. Its scalars are what `begin` returns. Called after `prepare`."""
 
     def state(self) -> dict[str, Tensor]:
         """Its vectors by name, to save or to load in place."""

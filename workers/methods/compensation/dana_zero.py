@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workers.methods.compensation.base import MomentumOwner
+from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space
 
 
@@ -34,7 +35,10 @@ class DanaZero(MomentumOwner):
     def state(self) -> dict[str, Tensor]:
         return {"velocity": self._velocity, "sum": self._sum}
 
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+    def begin(self) -> Terms:
+        return self._gamma, self._gamma - 1.0
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         # The gradient was computed on weights sent ahead; it is applied to the server's own.
         decay, velocity = self._decays[index], self._tiles[worker][index]
         direction = torch.add(gradient, self._weights[index], alpha=decay, out=self._scratch[: gradient.numel()])
@@ -44,3 +48,17 @@ class DanaZero(MomentumOwner):
 
     def look_ahead(self, index: int, out: Tensor, rate: float) -> None:
         torch.add(self._weights[index], self._sums[index], alpha=-rate * self._scales[index] * self._gamma, out=out)
+
+    def fragment(self) -> Fragment:
+        return Fragment(
+            """
+            float d = g + decay * w;
+            sum += growth * velocity + d;
+            velocity = gamma * velocity + d;
+            g = velocity;
+            """,
+            scalars=("gamma", "growth"),
+            shared={"sum": self._sum},
+            own={"velocity": self._velocity},
+            sends="w - ahead * scale * gamma * sum",
+        )

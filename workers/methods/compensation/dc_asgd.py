@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from workers.methods.compensation.base import Compensation
+from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space
 
 MEMORY = 0.95
@@ -36,9 +37,15 @@ class DcAsgd(Compensation):
         self._weights = space.weights
         self._scratch = space.scratch()
 
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+    def begin(self) -> Terms:
+        return (self._lam,)
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
         return change.mul_(gradient).mul_(gradient).mul_(self._lam).add_(gradient)
+
+    def fragment(self) -> Fragment:
+        return Fragment("g += lam * g * g * (w - base);", scalars=("lam",), reads_base=True)
 
 
 class DcAsgdAdaptive(Compensation):
@@ -56,9 +63,23 @@ class DcAsgdAdaptive(Compensation):
     def state(self) -> dict[str, Tensor]:
         return {"mean_squares": self._mean_squares}
 
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+    def begin(self) -> Terms:
+        return self._lam0, MEMORY, 1.0 - MEMORY, FLOOR
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         mean_square = self._tiles[worker][index]
         mean_square.mul_(MEMORY).addcmul_(gradient, gradient, value=1.0 - MEMORY)
         root = torch.add(mean_square, FLOOR, out=self._root[: gradient.numel()]).sqrt_()
         change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
         return change.mul_(gradient).mul_(gradient).div_(root).mul_(self._lam0).add_(gradient)
+
+    def fragment(self) -> Fragment:
+        return Fragment(
+            """
+            mean_square = memory * mean_square + fresh * g * g;
+            g += lam0 / sqrtf(mean_square + tiny) * g * g * (w - base);
+            """,
+            scalars=("lam0", "memory", "fresh", "tiny"),
+            own={"mean_square": self._mean_squares},
+            reads_base=True,
+        )

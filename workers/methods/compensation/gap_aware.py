@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from workers.methods.compensation.base import MomentumOwner
+from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space
 
 MEMORY = 0.999
@@ -38,23 +39,25 @@ class GapAware(MomentumOwner):
         self._weights, self._decays = space.weights, space.decays
         self._velocity, self._average = space.zeros(), space.zeros()
         self._count = torch.zeros(1)
-        self._root_correction = 1.0
         self._velocities, self._averages = space.cut(self._velocity), space.cut(self._average)
         self._direction, self._scale = space.scratch(), space.scratch()
 
     def state(self) -> dict[str, Tensor]:
         return {"velocity": self._velocity, "average": self._average, "count": self._count}
 
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
-        if index == 0:
-            self._count.add_(1.0)
-            self._root_correction = math.sqrt(1.0 - MEMORY ** float(self._count))
+    def begin(self) -> Terms:
+        self._count.add_(1.0)
+        root_correction = math.sqrt(1.0 - MEMORY ** float(self._count))
+        return self._gamma, self._eta_max, root_correction, MEMORY, 1.0 - MEMORY, FLOOR
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
+        root_correction = terms[2]
         weights, velocity, average = self._weights[index], self._velocities[index], self._averages[index]
         size = gradient.numel()
         direction = torch.add(gradient, weights, alpha=self._decays[index], out=self._direction[:size])
         moved = velocity if self._gamma else direction
         average.mul_(MEMORY).addcmul_(moved, moved, value=1.0 - MEMORY)
-        unit = torch.sqrt(average, out=self._scale[:size]).div_(self._root_correction).add_(FLOOR).mul_(self._eta_max)
+        unit = torch.sqrt(average, out=self._scale[:size]).div_(root_correction).add_(FLOOR).mul_(self._eta_max)
         # g / (1 + gap / C) = g C / (C + gap), without a third vector
         direction.mul_(unit)
         direction.div_(unit.add_((weights - base).abs_()))
@@ -62,3 +65,20 @@ class GapAware(MomentumOwner):
             return direction
         velocity.mul_(self._gamma).add_(direction)
         return direction.add_(velocity, alpha=self._gamma) if self._nesterov else velocity
+
+    def fragment(self) -> Fragment:
+        moved = "velocity" if self._gamma else "d"
+        direction = "d + gamma * velocity" if self._nesterov else "velocity"
+        return Fragment(
+            f"""
+            float d = g + decay * w;
+            average = memory * average + fresh * {moved} * {moved};
+            const float unit = eta_max * (sqrtf(average) / root_correction + tiny);
+            d *= unit / (unit + fabsf(w - base));
+            velocity = gamma * velocity + d;
+            g = {direction};
+            """,
+            scalars=("gamma", "eta_max", "root_correction", "memory", "fresh", "tiny"),
+            shared={"velocity": self._velocity, "average": self._average},
+            reads_base=True,
+        )

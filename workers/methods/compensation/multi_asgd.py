@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.methods.compensation.base import MomentumOwner
+from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space
 
 
@@ -29,8 +30,22 @@ class MultiAsgd(MomentumOwner):
     def state(self) -> dict[str, Tensor]:
         return {"velocity": self._velocity}
 
-    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor) -> Tensor:
+    def begin(self) -> Terms:
+        return (self._gamma,)
+
+    def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         decay, velocity = self._decays[index], self._tiles[worker][index]
         direction = torch.add(gradient, self._weights[index], alpha=decay, out=self._scratch[: gradient.numel()])
         velocity.mul_(self._gamma).add_(direction)
         return direction.add_(velocity, alpha=self._gamma)
+
+    def fragment(self) -> Fragment:
+        return Fragment(
+            """
+            float d = g + decay * w;
+            velocity = gamma * velocity + d;
+            g = d + gamma * velocity;
+            """,
+            scalars=("gamma",),
+            own={"velocity": self._velocity},
+        )
