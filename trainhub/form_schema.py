@@ -63,7 +63,7 @@ SECTIONS = (
     Section("execution", "Real or simulated", "", ("execution",), ("device", "precision"), "Device and precision"),
     Section("faults", "Delays and faults", "", (), ("delays", "restarts"), "Slow trainers and restarts"),
     Section("start", "Start", "", (), ("start",), "Weights to start from"),
-    Section("rest", "Seed and priority", "", ("seed", "priority"), ("version",), "Schema"),
+    Section("rest", "Seed and priority", "", ("seed", "priority"), ("placement", "version"), "Placement and schema"),
 )
 
 ROOMS: dict[str, Mapping[str, catalog.Entry]] = {
@@ -105,6 +105,7 @@ LABELS = {
     "at_seconds": "Lost at",
     "back_after_seconds": "Back after",
     "mean_up_seconds": "Mean time up",
+    "hosts": "Nodes",
     "down_seconds": "Time down",
     "seconds": "Time",
     "dataset": "Data set",

@@ -60,6 +60,7 @@ from workers.spec.execution import (
     TraceTimes,
 )
 from workers.spec.optimization import AdamW, Constant, Cosine, Muon, Optimizer, ParameterGroup, Schedule, Sgd, Step
+from workers.spec.placement import Placement
 from workers.spec.problem import (
     Cnn,
     Digits,
@@ -161,6 +162,7 @@ __all__ = [
     "OuterPart",
     "ParameterGroup",
     "Part",
+    "Placement",
     "Positive",
     "Problem",
     "PythonTarget",

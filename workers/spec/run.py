@@ -16,6 +16,7 @@ from workers.spec.brief import as_yaml
 from workers.spec.course import Budget, Checkpoints, Delay, Evaluation, Fresh, FromCheckpoint, Workers
 from workers.spec.execution import Crash, Live, Simulate, Straggler
 from workers.spec.optimization import AdamW, Constant, Cosine, Muon, Sgd, Step
+from workers.spec.placement import Placement
 from workers.spec.problem import Problem
 from workers.spec.trainers import (
     Blocking,
@@ -91,6 +92,7 @@ class RunSpec(Part):
     """What trainers compute on. With `cuda`, each takes a GPU's slot, and the run waits until there are enough."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What forward and backward compute in. `bfloat16`: torch's autocast; weights, gradients and steps stay float32."""
+    placement: Placement = Placement()
     restarts: int = Field(default=5, ge=0, le=1000)
     """How often a lost server or trainer is replaced before the run fails."""
 

@@ -210,6 +210,7 @@ export function describe(cell) {
   if (node.kind === "group") return node.fields.slice(0, 2).map((f) => describe(cell.child(f))).join(", ");
   if (node.kind === "items") return value?.length ? `${label}: ${value.length}` : `no ${label.toLowerCase()}`;
   if (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length)) return `${label}: none`;
+  if (node.kind === "mapping") return `${label}: ${Object.entries(value).map((pair) => pair.join("=")).join(", ") || "none"}`;
   if (node.long) return `${label}: ${[...value].length} characters`;
   return `${label}: ${Array.isArray(value) ? value.join(", ") : value}${node.unit ? ` ${counted(value, node.unit)}` : ""}`;
 }
