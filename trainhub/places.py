@@ -1,9 +1,12 @@
 """Where TrainHub keeps its things on this machine."""
 
+import contextlib
 import hashlib
 import os
+import secrets
 import socket
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 
@@ -19,6 +22,25 @@ def home(environ: Mapping[str, str], beside: Path) -> Path:
 def mark(home: Path) -> str:
     """Eight hex digits that tell this home's sockets, shared memory and cookies from another's."""
     return hashlib.sha256(str(home).encode()).hexdigest()[:8]
+
+
+@cache
+def identity(home: Path) -> str:
+    """32 hex digits that tell this home from all others, on whatever machine it is looked at; made when first asked.
+
+    Two nodes that read the same here see the same files. A home that was copied has to have its `identity` removed.
+    """
+    file = home / "identity"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mine = home / f".identity.{secrets.token_hex(8)}"
+    mine.write_text(f"{secrets.token_hex(16)}\n")
+    with contextlib.suppress(FileExistsError):  # Of several that make it at once, one links first
+        os.link(mine, file)
+    mine.unlink()
+    return file.read_text().strip()
 
 
 def runtime_dir(environ: Mapping[str, str], home: Path) -> Path:

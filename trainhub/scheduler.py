@@ -10,7 +10,7 @@ import psycopg
 from django.db import Error, connection
 from django.utils import timezone
 
-from trainhub import scheduling
+from trainhub import scheduling, topology
 from trainhub.actions import nodes, placement, reconcile
 from trainhub.actions.announce import SCHEDULER_CHANNEL
 from trainhub.doorbell import Doorbell
@@ -81,11 +81,11 @@ class Scheduler:
             reconcile.member_lost(member_id)
 
     def _admit(self) -> None:
-        idle, total = placement.idle_slots(), placement.offered().count()
-        queue = placement.queue(idle=len(idle), total=total)
+        idle, hosts = placement.idle_slots(), placement.hosts()
+        queue = placement.queue(idle, hosts)
         if not queue.waiting:
             return
-        plan = scheduling.plan(queue.waiting, idle, total=total, now=timezone.now())
+        plan = scheduling.plan(queue.waiting, idle, hosts, now=timezone.now())
         for run_id, slots in plan.admitted.items():
             gang = placement.admit(run_id, slots)
             for member in gang:
@@ -99,12 +99,13 @@ class Scheduler:
         lacking = placement.missing_trainers()
         if not lacking:
             return
-        idle = placement.idle_slots()
-        for run, workers in lacking:
-            for worker in workers:
-                if idle and (member := placement.replace(run, worker, idle[0])):
+        idle, hosts = placement.idle_slots(), placement.hosts()
+        for lack in lacking:
+            for worker in lack.workers:
+                free = topology.heir(idle, hosts, lack.demand, lack.gang)
+                if free and (member := placement.replace(lack.run, worker, free)):
                     self._ring(member)
-                    idle.pop(0)
+                    idle.remove(free)
 
     def _lock(self) -> bool:
         """Session-level: PostgreSQL lets go of it when this process or its connection dies."""

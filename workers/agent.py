@@ -23,6 +23,7 @@ import psycopg
 from django.conf import settings
 from django.db import Error, connection
 
+from trainhub import places, reach
 from trainhub.actions import members, nodes
 from trainhub.actions.announce import NODE_CHANNEL
 from trainhub.listening import Listener
@@ -153,13 +154,16 @@ class NodeAgent:
         for note in (settings.HOME / "runs").glob("*/*/*/child.json"):
             child = children.adopt(note.parent)
             number = int(note.parent.name.removesuffix("-evaluator"))
-            if child.alive and not Member.objects.filter(pk=number, ended_at=None).exists():
+            # In a home that several nodes share, other nodes' notes name processes of other machines.
+            elsewhere = Member.objects.filter(pk=number).exclude(slot__node__name=self.place.node)
+            if child.alive and not elsewhere.exists() and not Member.objects.filter(pk=number, ended_at=None).exists():
                 log.warning("ending the child in %s: its member was given up", note.parent)
                 child.send(SIGKILL)
             child.forget()
 
 
 def describe_machine() -> nodes.Machine:
+    """Raises ConfigurationError for what the machine is said to be and is not."""
     found = gpus.usable(gpus.discover(os.environ, settings.GPUS), metadata.version("torch"))
     return nodes.Machine(
         name=settings.NODE_NAME,
@@ -167,6 +171,9 @@ def describe_machine() -> nodes.Machine:
         memory_bytes=psutil.virtual_memory().total,
         slots={"cpu": settings.CPU_SLOTS},
         gpus=gpus.slots(found, settings.TRAINERS_PER_GPU),
+        address=reach.address(os.environ),
+        labels=reach.labels(os.environ),
+        home=places.identity(settings.HOME),
         environment={
             "host": platform.node(),
             "system": platform.platform(),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 
+from trainhub import places
 from trainhub.actions import members, nodes, placement, runs
 from trainhub.models import Member, Membership, Node, Project, Role, Run
 from workers.spec import RunSpec
 
+OUR_HOME = places.identity(settings.HOME)
 SPEC: dict[str, Any] = {
     "name": "a ledger",
     "problem": {"kind": "ledger"},
@@ -38,9 +42,9 @@ def node(db: None) -> Node:
     return make_node("one", 8)
 
 
-def make_node(name: str, slots: int) -> Node:
-    machine = nodes.Machine(name=name, cores=2, memory_bytes=2**30, slots={"cpu": slots})
-    return nodes.register(machine, uuid.uuid4())
+def make_node(name: str, slots: int, **more: Any) -> Node:
+    machine = nodes.Machine(name=name, cores=2, memory_bytes=2**30, slots={"cpu": slots}, home=OUR_HOME)
+    return nodes.register(replace(machine, **more), uuid.uuid4())
 
 
 def spec(**changes: Any) -> RunSpec:

@@ -16,14 +16,20 @@ from trainhub import scheduling
 from trainhub.actions import members, placement, runs
 from trainhub.actions.errors import NoCheckpoint, WrongExperiment
 from trainhub.models import Event, Experiment, Project, Run, RunState
+from trainhub.topology import Free, Host
 from workers.spec import RunSpec
 
 SIMULATED = {"execution": {"kind": "simulate"}}
+ONE = [Host("one", {"cpu": 3})]
 
 
 class Cell(NamedTuple):
     spec: RunSpec
     labels: dict[str, Any]
+
+
+def idle(count: int) -> list[Free]:
+    return [Free(index, "one", "cpu", index) for index in range(count)]
 
 
 def cells(count: int, **changes: Any) -> list[Cell]:
@@ -67,17 +73,17 @@ def thousands(project: Project, alice: User) -> Experiment:
 
 def test_a_tick_looks_at_the_head_of_a_long_queue_in_few_queries(thousands: Experiment) -> None:
     with CaptureQueriesContext(connection) as asked:
-        queue = placement.queue(idle=3, total=3)
+        queue = placement.queue(idle(3), ONE)
     assert len(queue.waiting) == 3 + placement.LOOKED_AHEAD
     assert [w.run for w in queue.waiting] == list(
         thousands.runs.order_by("pk").values_list("pk", flat=True)[: 3 + placement.LOOKED_AHEAD]
     )
-    assert len(asked) <= 3
+    assert len(asked) <= 4
     assert not any("spec" in q["sql"] for q in asked)
 
 
 def test_those_far_behind_are_told_so_some_at_a_tick(thousands: Experiment) -> None:
-    queue = placement.queue(idle=0, total=3)
+    queue = placement.queue([], ONE)
     placement.explain_the_rest(but=queue.told)
     told = Run.objects.exclude(waiting_reason="")
     assert told.count() == placement.TOLD_AT_ONCE
@@ -88,16 +94,15 @@ def test_those_far_behind_are_told_so_some_at_a_tick(thousands: Experiment) -> N
 def test_a_run_that_fits_is_seen_behind_many_that_do_not(project: Project, alice: User) -> None:
     submit(project, alice, cells(1, workers=2) * (placement.LOOKED_AHEAD + 5))
     small = runs.submit(project=project, owner=alice, spec=spec(**SIMULATED))
-    queue = placement.queue(idle=1, total=3)
-    idle = [scheduling.Free(1, "a", "cpu", 0)]
-    assert list(scheduling.plan(queue.waiting, idle, total=3, now=small.queued_at).admitted) == [small.pk]
+    queue = placement.queue(idle(1), ONE)
+    assert list(scheduling.plan(queue.waiting, idle(1), ONE, now=small.queued_at).admitted) == [small.pk]
     assert small.pk not in queue.told, "what is ahead of it was not all counted"
 
 
 def test_runs_that_can_never_fit_do_not_hide_the_others(project: Project, alice: User) -> None:
     submit(project, alice, cells(1, workers=9) * (placement.LOOKED_AHEAD + 5))
     small = runs.submit(project=project, owner=alice, spec=spec(**SIMULATED))
-    queue = placement.queue(idle=0, total=3)
+    queue = placement.queue([], ONE)
     assert small.pk in queue.told
     assert len(queue.waiting) == 1 + placement.LOOKED_AHEAD
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from tests.control.conftest import spec
+from tests.control.conftest import OUR_HOME, spec
 from trainhub import machines, places
 from trainhub.actions import members, nodes, placement, runs
 from trainhub.models import Member, Node, Project, Run, Slot
@@ -26,6 +26,7 @@ GPUS = [Gpu(index, f"GPU-{index}", "NVIDIA H100", 80 << 30, "580.65", "9.0") for
 
 def register(found: list[Gpu], *, name: str = "one", each: int = 1, cpus: int = 2) -> Node:
     machine = nodes.Machine(
+        home=OUR_HOME,
         name=name, cores=4, memory_bytes=2**30, slots={"cpu": cpus}, gpus=gpus.slots(found, each),
         environment={"gpus": [vars(gpu) for gpu in found]},
     )  # fmt: skip

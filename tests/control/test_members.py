@@ -15,7 +15,7 @@ from tests.waiting import eventually
 from trainhub.actions import members, nodes, placement, runs
 from trainhub.actions.members import Fenced
 from trainhub.models import Member, MemberState, Node, Project, Run, RunState, Slot
-from trainhub.scheduling import Free
+from trainhub.topology import Free
 from workers.assignment import Cause, Exit, Outcome, Role
 
 CRASH = Exit(Outcome.FAILED, Cause.CRASHED, "its process was killed by SIGKILL")
@@ -157,7 +157,7 @@ def test_a_lost_trainer_costs_the_others_nothing_and_is_replaced(trainer: Member
     members.end(trainer, CRASH)
     run = Run.objects.get()
     assert (run.state, run.restarts) == (RunState.RUNNING, 1)
-    assert placement.missing_trainers() == [(run, [0])]
+    assert [(lack.run, lack.workers) for lack in placement.missing_trainers()] == [(run, [0])]
     heir = placement.replace(run, 0, placement.idle_slots()[0])
     assert heir is not None
     assert heir.worker == 0
@@ -169,7 +169,7 @@ def test_a_trainer_that_is_lost_while_the_run_still_gathers_is_replaced_too(trai
     members.end(trainer, CRASH)
     run = Run.objects.get()
     assert run.state == RunState.STARTING
-    assert placement.missing_trainers() == [(run, [0])]
+    assert [(lack.run, lack.workers) for lack in placement.missing_trainers()] == [(run, [0])]
     assert placement.replace(run, 0, placement.idle_slots()[0]) is not None
     assert placement.missing_trainers() == []
 

@@ -61,8 +61,10 @@ def trainers_of(attempt: Attempt) -> list[Member]:
 def claim(member: Member) -> int | None:
     """Promote this member to parameter server, or to its run's simulation, and return its epoch.
 
-    None: another holds the place.
+    None: another holds the place, or this member may not serve.
     """
+    if not member.may_serve:
+        return None
     with transaction.atomic():
         run = Run.objects.filter(
             pk=member.attempt.run_id,
@@ -72,7 +74,7 @@ def claim(member: Member) -> int | None:
         )
         if member.rank > 0:
             run = run.filter(started_at__lt=Now() - HEAD_START)
-        won = run.update(server=member, epoch=F("epoch") + 1, server_lease=Now() + LEASE, endpoint="")
+        won = run.update(server=member, epoch=F("epoch") + 1, server_lease=Now() + LEASE, endpoint="", address="")
         if not won:
             return None
         epoch = Run.objects.values_list("epoch", flat=True).get(pk=member.attempt.run_id)

@@ -20,6 +20,7 @@ class Machine:
     """What an agent says of its machine. `slots` maps a kind to how many there are.
 
     `gpus` has the slots that come with a GPU: number → facts of that GPU.
+    `address`: where members on other nodes reach its members; empty: nowhere. `home`: identity of the home it sees.
     """
 
     name: str
@@ -27,6 +28,9 @@ class Machine:
     memory_bytes: int
     slots: dict[str, int]
     environment: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    home: str = ""
     gpus: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -38,24 +42,19 @@ class Machine:
 def register(machine: Machine, agent: uuid.UUID) -> Node:
     """Write the node and its slots. A slot that a member still holds stays its own: the child may live on."""
     now = timezone.now()
+    told = {
+        "agent": agent,
+        "online": True,
+        "cores": machine.cores,
+        "memory_bytes": machine.memory_bytes,
+        "environment": machine.environment,
+        "address": machine.address,
+        "labels": machine.labels,
+        "home": machine.home,
+        "seen_at": now,
+    }
     node, _ = Node.objects.update_or_create(
-        name=machine.name,
-        defaults={
-            "agent": agent,
-            "online": True,
-            "cores": machine.cores,
-            "memory_bytes": machine.memory_bytes,
-            "environment": machine.environment,
-            "seen_at": now,
-        },
-        create_defaults={
-            "agent": agent,
-            "cores": machine.cores,
-            "memory_bytes": machine.memory_bytes,
-            "environment": machine.environment,
-            "registered_at": now,
-            "seen_at": now,
-        },
+        name=machine.name, defaults=told, create_defaults=told | {"registered_at": now}
     )
     for kind, count in machine.slots.items():
         for index in range(count):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
+from trainhub import topology
 from trainhub.actions import announce, events, runs, slots
-from trainhub.models import Attempt, Member, MemberState, Run, RunState, Slot, Wish
-from trainhub.scheduling import Free, Waiting
+from trainhub.models import Attempt, Member, MemberState, Node, Run, RunState, Slot, Wish
+from trainhub.scheduling import Waiting
+from trainhub.topology import CPU, Demand, Free, Gang, Host, Room
 from workers.assignment import Outcome
 
 LAST_RING = dt.timedelta(seconds=32)
 LOOKED_AHEAD = 50
 """Runs at the head of the queue that a tick looks at beyond what idle slots could take."""
 TOLD_AT_ONCE = 100
+MOST_DEMANDS = 100
+"""Different placements that a tick looks at."""
 FAR_BEHIND = f"more than {LOOKED_AHEAD} runs are ahead"
 
 
@@ -32,6 +36,16 @@ def offered() -> QuerySet[Slot]:
     return Slot.objects.filter(retired=False, node__online=True, node__drained=False)
 
 
+def hosts() -> list[Host]:
+    """All nodes that may take members, with what they offer."""
+    slots: dict[int, dict[str, int]] = {}
+    counted = offered().order_by().values("node", "kind").annotate(count=Count("pk"))
+    for node, kind, count in counted.values_list("node", "kind", "count"):
+        slots.setdefault(node, {})[kind] = count
+    nodes = Node.objects.filter(pk__in=slots).order_by("name")
+    return [Host(n.name, slots[n.pk], bool(n.address), n.shares_home, n.labels) for n in nodes]
+
+
 @dataclass(frozen=True)
 class Queue:
     """The part of the queue that a tick looks at. `told`: those of it for which a plan's reasons are the right ones."""
@@ -40,24 +54,43 @@ class Queue:
     told: frozenset[int]
 
 
-def queue(*, idle: int, total: int) -> Queue:
-    """What to look at of a queue that may be thousands long; `idle` slots are free of `total`.
+def queue(idle: Sequence[Free], hosts: Sequence[Host]) -> Queue:
+    """What to look at of a queue that may be thousands long.
 
     Its head: as many runs as idle slots could take, and some more. Behind it, those that fit into the idle slots,
     for they may pass. And some of those that no end of other runs will make room for.
     """
     queued = Run.objects.filter(state=RunState.QUEUED).order_by("-priority", "queued_at", "pk")
-    possible = queued.filter(least_slots__lte=total)
-    head = _waiting(possible[: idle + LOOKED_AHEAD])
-    passing = _waiting(possible.filter(least_slots__lte=idle)[:idle])
-    impossible = _waiting(queued.filter(least_slots__gt=total)[:LOOKED_AHEAD])
+    demands = _demands(queued)
+    fits_some_day = _fitting(demands, lambda demand: topology.offered(hosts, demand))
+    fits_now = _fitting(demands, lambda demand: topology.idle_rooms(hosts, demand, idle))
+    head = _waiting(queued.filter(fits_some_day)[: len(idle) + LOOKED_AHEAD])
+    passing = _waiting(queued.filter(fits_now)[: len(idle)])
+    impossible = _waiting(queued.exclude(fits_some_day)[:LOOKED_AHEAD])
     told = [*head, *impossible]
     return Queue(list(dict.fromkeys([*told, *passing])), frozenset(w.run for w in told))
 
 
+def _demands(queued: QuerySet[Run]) -> list[dict[str, object]]:
+    """What the queued runs ask of their nodes; nearly all ask nothing, and an index has the others."""
+    special = queued.order_by().exclude(placement={}).values_list("placement", flat=True).distinct()
+    return [{}, *special[:MOST_DEMANDS]]
+
+
+def _fitting(demands: Sequence[dict[str, object]], rooms: Callable[[Demand], Sequence[Room]]) -> Q:
+    """Runs for whose least gang these rooms are large enough."""
+    fits = Q()
+    for row in demands:
+        fits |= Q(placement=row, least_slots__lte=topology.largest(rooms(Demand.from_row(row))))
+    return fits
+
+
 def _waiting(runs: QuerySet[Run]) -> list[Waiting]:
-    rows = runs.values_list("pk", "least_slots", "most_slots", "priority", "queued_at")
-    return [Waiting(*row) for row in rows]
+    rows = runs.values_list("pk", "least_slots", "most_slots", "priority", "queued_at", "placement")
+    return [
+        Waiting(run, least, most, priority, queued_at, Demand.from_row(placement))
+        for run, least, most, priority, queued_at, placement in rows
+    ]
 
 
 def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
@@ -66,7 +99,10 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         run = runs.lock(Run(pk=run_id))
         taken = {
             s.pk: s
-            for s in offered().filter(pk__in=[f.id for f in chosen], member=None).select_for_update(of=("self",))
+            for s in offered()
+            .filter(pk__in=[f.id for f in chosen], member=None)
+            .select_related("node")
+            .select_for_update(of=("self",))
         }
         if run.state != RunState.QUEUED or len(taken) != len(chosen):
             return []
@@ -74,8 +110,16 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         run.attempt += 1
         run.started_at, run.training_at, run.ended_at = now, None, None
         attempt = Attempt.objects.create(run=run, number=run.attempt, started_at=now)
+        pooled = Demand.from_row(run.placement).pooled
         gang = [
-            slots.reserve(taken[free.id], attempt, rank=rank, worker=rank - 1 if rank else None, now=now)
+            slots.reserve(
+                taken[free.id],
+                attempt,
+                rank=rank,
+                worker=rank - 1 if rank else None,
+                may_serve=(pooled or rank == 0) and _may_serve(taken[free.id]),
+                now=now,
+            )
             for rank, free in enumerate(chosen)
         ]
         runs.move(run, RunState.STARTING)
@@ -84,6 +128,11 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         for node in {f.node for f in chosen}:
             announce.wake_node(node)
         return gang
+
+
+def _may_serve(slot: Slot) -> bool:
+    """Checkpoints and gradient logs lie in the home, and a server computes on CPUs."""
+    return slot.kind == CPU and slot.node.shares_home
 
 
 def explain(reasons: dict[int, str]) -> None:
@@ -108,10 +157,24 @@ REPLACING = (RunState.STARTING, RunState.RUNNING)
 """States in which a lost trainer gets a successor."""
 
 
-def missing_trainers() -> list[tuple[Run, list[int]]]:
+@dataclass(frozen=True)
+class Lack:
+    """A run that lacks the trainers of these numbers, and where its gang is."""
+
+    run: Run
+    workers: list[int]
+    gang: Gang
+
+    @property
+    def demand(self) -> Demand:
+        return Demand.from_row(self.run.placement)
+
+
+def missing_trainers() -> list[Lack]:
     """Runs that lack trainers, with the numbers that lack them: also such as have a server and still gather."""
     lacking = []
     going_on = Run.objects.filter(state__in=REPLACING, wish=Wish.NONE).exclude(server=None)
+    going_on = going_on.select_related("server__slot__node")
     for run in going_on.exclude(fraction__gte=1).exclude(spec__execution__kind="simulate"):
         gang = Member.objects.filter(attempt__run=run, attempt__number=run.attempt)
         if gang.filter(outcome=Outcome.COMPLETED).exists():
@@ -119,8 +182,20 @@ def missing_trainers() -> list[tuple[Run, list[int]]]:
         numbers = set(gang.filter(ended_at=None).exclude(worker=None).values_list("worker", flat=True))
         missing = [n for n in range(run.run_spec.workers.max) if n not in numbers]
         if missing:
-            lacking.append((run, missing))
+            lacking.append(Lack(run, missing, _where(run)))
     return lacking
+
+
+def _where(run: Run) -> Gang:
+    """Where the run's gang is. A server that listens says itself whether it opened a port; before, its node does."""
+    assert run.server is not None
+    slot = run.server.slot
+    nodes = Member.objects.filter(attempt__run=run, attempt__number=run.attempt, ended_at=None)
+    others = frozenset(nodes.exclude(slot=None).values_list("slot__node__name", flat=True))
+    if slot is None:
+        return Gang("", False, others)
+    is_open = bool(run.address) if run.endpoint else bool(slot.node.address)
+    return Gang(slot.node.name, is_open, others)
 
 
 def replace(run: Run, worker: int, free: Free) -> Member | None:
@@ -131,7 +206,7 @@ def replace(run: Run, worker: int, free: Free) -> Member | None:
         if slot is None or run.state not in REPLACING or run.wish:
             return None
         attempt = Attempt.objects.get(run=run, number=run.attempt)
-        member = slots.reserve(slot, attempt, rank=worker + 1, worker=worker, now=timezone.now())
+        member = slots.reserve(slot, attempt, rank=worker + 1, worker=worker, may_serve=False, now=timezone.now())
         events.record(run, "replaced", f"{slot} takes the place of trainer {worker}", member=member)
         announce.wake_node(free.node)
         return member

@@ -26,6 +26,7 @@ from trainhub.models import (
     Artifact,
     ArtifactKind,
     Attempt,
+    Credentials,
     Dataset,
     Event,
     Experiment,
@@ -36,6 +37,7 @@ from trainhub.models import (
     RunState,
     Wish,
 )
+from trainhub.topology import Demand
 from workers.assignment import Cause, Exit, Outcome
 from workers.spec import FromCheckpoint, PythonTarget, RunSpec
 from workers.spec_errors import SpecError
@@ -127,6 +129,7 @@ def _queue(experiment: Experiment, cells: Sequence[tuple[RunSpec, Mapping[str, L
             labels=dict(labels),
             least_slots=spec.least_slots,
             most_slots=spec.slots,
+            placement=Demand.of(spec).as_row(),
             priority=spec.priority,
             queued_at=now,
         )
@@ -348,7 +351,8 @@ def move(run: Run, state: RunState) -> None:
     if state in RunState.ended():
         run.ended_at = timezone.now()
     if state not in RunState.active():
-        run.server, run.server_lease, run.endpoint = None, UNCLAIMED, ""
+        run.server, run.server_lease, run.endpoint, run.address = None, UNCLAIMED, "", ""
+        Credentials.objects.filter(run=run).delete()
     run.save()
     announce.run_changed(run.pk)
     announce.wake_scheduler()

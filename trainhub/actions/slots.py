@@ -14,7 +14,9 @@ FIRST_RING = dt.timedelta(seconds=1)
 """How long after the first ring a silent node is rung again."""
 
 
-def reserve(slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, now: dt.datetime) -> Member:
+def reserve(
+    slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, may_serve: bool, now: dt.datetime
+) -> Member:
     """Give a free, locked slot to a new member of `attempt`. The caller rings its node after the commit."""
     member = Member.objects.create(
         attempt=attempt,
@@ -22,6 +24,7 @@ def reserve(slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, now:
         reservation=slot.reservation + 1,
         rank=rank,
         worker=worker,
+        may_serve=may_serve,
         reserved_at=now,
         rings=1,
         ring_at=now + FIRST_RING,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from django.conf import settings
 from django.contrib.auth.models import User
 
+from trainhub import reach
 from trainhub.actions.access import make_sign_in_link
 from trainhub.services import Services
 from trainhub.stack import Layout, Stack, open_port
@@ -22,7 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def make_stack(
     *, host: str, port: int, slots: int | None, say: Callable[[str], None], any_port_when_busy: bool = False
 ) -> Stack:
-    """A stack with its port open, not yet started."""
+    """A stack with its port open, not yet started. Raises ConfigurationError for what the node agent would refuse."""
+    reach.address(os.environ)
+    reach.labels(os.environ)
     listening = open_port(host, port, any_when_busy=any_port_when_busy)
     return Stack(layout=layout(), listening=listening, say=say, cpu_slots=slots)
 

@@ -8,7 +8,7 @@ from trainhub.models.event import Event, Level, LogLine
 from trainhub.models.experiment import Experiment
 from trainhub.models.node import Node, Slot
 from trainhub.models.receipt import Receipt
-from trainhub.models.run import UNCLAIMED, Attempt, Member, MemberState, Run, RunState, Wish
+from trainhub.models.run import UNCLAIMED, Attempt, Credentials, Member, MemberState, Run, RunState, Wish
 from trainhub.models.series import SeriesChunk
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ArtifactKind",
     "Attempt",
     "AuditEntry",
+    "Credentials",
     "Dataset",
     "DatasetKind",
     "Event",

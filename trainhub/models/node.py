@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
+
+from trainhub import places
 
 
 class Node(models.Model):
@@ -18,11 +21,22 @@ class Node(models.Model):
     cores = models.IntegerField()
     memory_bytes = models.BigIntegerField()
     environment = models.JSONField(default=dict)
+    address = models.CharField(max_length=45, blank=True)
+    """IP address at which members on other nodes reach its members. Empty: none, and it opens no port."""
+    labels = models.JSONField(default=dict)
+    """What its keeper says of it, key → value; runs may ask for it."""
+    home = models.CharField(max_length=32, blank=True)
+    """Identity of the home whose files its agent sees."""
     registered_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def shares_home(self) -> bool:
+        """Whether it sees the files that this process sees: checkpoints, gradient logs, data sets."""
+        return self.home == places.identity(settings.HOME)
 
 
 class Slot(models.Model):

@@ -65,7 +65,7 @@ class Run(models.Model):
     spec = models.JSONField()
     state = models.CharField(max_length=10, choices=RunState.choices, default=RunState.QUEUED)
     priority = models.IntegerField(default=0)
-    waiting_reason = models.CharField(max_length=200, blank=True)
+    waiting_reason = models.CharField(max_length=600, blank=True)
 
     wish = models.CharField(max_length=10, choices=Wish.choices, default=Wish.NONE, blank=True)
     wish_by = models.ForeignKey(
@@ -84,12 +84,17 @@ class Run(models.Model):
     server = models.ForeignKey("Member", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     server_lease = models.DateTimeField(default=UNCLAIMED)
     endpoint = models.CharField(max_length=200, blank=True)
+    """Unix socket of the server, for trainers on its own node. Empty while none listens."""
+    address = models.CharField(max_length=60, blank=True)
+    """HOST:PORT of the server, for trainers on other nodes. Empty: it opened no port."""
     key = models.BinaryField(default=new_run_key)
     """Secret that the sessions of this run open with."""
 
     least_slots = models.IntegerField(default=2)
     """Slots it needs to be admitted; it is in the spec too, but a long queue is not parsed at every tick."""
     most_slots = models.IntegerField(default=2)
+    placement = models.JSONField(default=dict)
+    """What it asks of its nodes, as `topology.Demand` writes it; in the spec too, and here for the same reason."""
     labels = models.JSONField(default=dict)
     """What tells it from the other runs of its experiment: axis → value."""
 
@@ -116,6 +121,11 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["state", "-priority", "queued_at"], name="run_queue"),
             models.Index(fields=["-created_at"], name="run_newest"),
+            models.Index(
+                fields=["queued_at"],
+                condition=models.Q(state=RunState.QUEUED) & ~models.Q(placement={}),
+                name="run_placed",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -160,6 +170,23 @@ class Attempt(models.Model):
         return f"run {self.run_id}, attempt {self.number}"
 
 
+class Credentials(models.Model):
+    """Certificates and keys of the sessions between nodes of one epoch, in PEM; gone when its attempt ends.
+
+    A row of its own, so that whatever reads a run for a page, a list or an answer has no secrets in its hands.
+    """
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="credentials")
+    epoch = models.BigIntegerField()
+    server_certificate = models.BinaryField()
+    server_key = models.BinaryField()
+    trainer_certificate = models.BinaryField()
+    trainer_key = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"credentials of run {self.run_id}, epoch {self.epoch}"
+
+
 class MemberState(models.TextChoices):
     RESERVED = "reserved"  # has a slot; its node has not answered the doorbell yet
     STARTING = "starting"  # a supervisor took it
@@ -181,6 +208,8 @@ class Member(models.Model):
     reservation = models.BigIntegerField()
     """The slot's fencing token when it was given to this member."""
     rank = models.IntegerField()
+    may_serve = models.BooleanField(default=True)
+    """Whether it may be promoted: on a CPU slot of a node that shares the home."""
     role = models.CharField(max_length=10, choices=[(r.value, r.value) for r in MemberRole], blank=True)
     """Empty until the promotion is over."""
     worker = models.IntegerField(null=True)
@@ -191,6 +220,10 @@ class Member(models.Model):
     ring_at = models.DateTimeField(null=True)
     """When the doorbell rings again unless it was answered."""
     epoch = models.BigIntegerField(default=0)
+    transport = models.CharField(max_length=20, blank=True)
+    """How a trainer is connected to its server, in the transport's own word. Empty until it has joined."""
+    peer = models.CharField(max_length=60, blank=True)
+    """Network address from which it joined. Empty where no network is in between."""
     work_dir = models.CharField(max_length=400, blank=True)
 
     spool_file = models.IntegerField(default=1)
