@@ -4,12 +4,14 @@
 #   make up   [PORT=8000] [HOST=127.0.0.1] [SLOTS=8]
 #   make test [ARGS="-k ledger"]      checks, then every test
 #   make check                        ruff and mypy
-#   make bench                        the measurements of benchmarks/
+#   make bench                        the measurements of benchmarks/, one after another: a quarter of an hour
+#   make bench-NAME                   one of them: bench-cycle, bench-peers, bench-straggler, …
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench setup browser
+.PHONY: help demo up test check bench peers setup browser
 
 VENV := .venv
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 # The first Python of at least 3.11; PYTHON=… chooses another.
@@ -37,8 +39,23 @@ check: setup
 test: browser check
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-bench: setup
+bench: setup peers
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-%: setup
+	@exec $(BIN)/python -m benchmarks $*
+
+bench-peers: peers
+
+# What they are compared with is no part of TrainHub, and without it they run all the same: the table says what is missing.
+peers: setup
+	@$(MAKE) --no-print-directory $(PEERS)/.installed || echo "The peers could not be installed; their table will say so."
+
+$(PEERS)/.installed: benchmarks/requirements-peers.txt
+	@echo "Installing what benchmarks/requirements-peers.txt names into $(PEERS), to compare with: about a minute."
+	@[ -x $(PEERS)/bin/python ] || "$(PYTHON)" -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 setup: $(STAMP)
 

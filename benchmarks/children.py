@@ -1,4 +1,4 @@
-"""Real children for measurements: server and trainer of one run, each on a core of its own with one thread."""
+"""Real children for measurements: a server, and trainers or what stands for them, each with one thread."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from workers.spec import RunSpec
 
 SERVER_CORE, TRAINER_CORE = 0, 1
 CONTEXT = multiprocessing.get_context("fork")
+MEMBERS = {Role.SERVER: 1, Role.EVALUATOR: 2, Role.TRAINER: 3}
 END_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 
-def assignment(spec: RunSpec, folder: Path, role: Role) -> Assignment:
-    """The assignment of a run's server or only trainer."""
+def assignment(spec: RunSpec, folder: Path, role: Role, worker: int = 0) -> Assignment:
+    """The assignment of a run's server, of its evaluator, or of trainer `worker`."""
+    trains = role is Role.TRAINER
     return Assignment(
         run=1,
         attempt=1,
         epoch=1,
-        member=1 if role is Role.SERVER else 2,
+        member=MEMBERS[role] + worker,
         role=role,
-        worker=SERVER_WORKER if role is Role.SERVER else 0,
-        work_dir=str(folder / role),
+        worker=worker if trains else SERVER_WORKER,
+        work_dir=str(work_dir(folder, role, worker)),
         checkpoint_dir=str(folder / "checkpoints"),
         endpoint=str(folder / "socket"),
         spec=spec.canonical(),
@@ -38,19 +40,24 @@ def assignment(spec: RunSpec, folder: Path, role: Role) -> Assignment:
     )
 
 
-def start(what: Assignment, core: int) -> BaseProcess:
-    child = CONTEXT.Process(target=_pinned, args=(core, what))
+def work_dir(folder: Path, role: Role, worker: int = 0) -> Path:
+    return folder / (f"{role}-{worker}" if role is Role.TRAINER else role)
+
+
+def start(what: Assignment, *cores: int) -> BaseProcess:
+    """Start a child on these cores. None named: on all that there are."""
+    child = CONTEXT.Process(target=_pinned, args=(cores or tuple(os.sched_getaffinity(0)), what))
     child.start()
     return child
 
 
-def _pinned(core: int, what: Assignment) -> None:
-    os.sched_setaffinity(0, {core})
+def _pinned(cores: tuple[int, ...], what: Assignment) -> None:
+    os.sched_setaffinity(0, cores)
     process.main(what)
 
 
 def stop(server: BaseProcess) -> None:
-    """End a server in order; its trainer hears it from it."""
+    """End a server in order; its trainers hear it from it."""
     assert server.pid is not None
     os.kill(server.pid, signal.SIGTERM)
     server.join(END_SECONDS)
@@ -59,15 +66,15 @@ def stop(server: BaseProcess) -> None:
 def times(folder: Path) -> list[float]:
     """When each gradient was applied, in seconds since 1970, as far as the server has reported."""
     found: list[float] = []
-    for batch in batches(folder / Role.SERVER):
+    for batch in batches(work_dir(folder, Role.SERVER)):
         for points in batch.points:
             if points.key == events.LOSS:
                 found += memoryview(points.t).cast("d").tolist()
     return found
 
 
-def batches(work_dir: Path) -> Iterator[events.Batch]:
-    for path in sorted(work_dir.glob("spool-*")):
+def batches(of: Path) -> Iterator[events.Batch]:
+    for path in sorted(of.glob("spool-*")):
         data, offset = path.read_bytes(), 0
         while (step := events.decode(data, offset)) is not None:
             yield step[0]
@@ -77,6 +84,6 @@ def batches(work_dir: Path) -> Iterator[events.Batch]:
 def wait_for(folder: Path, gradients: int, children: list[BaseProcess]) -> list[float]:
     """Wait until so many gradients have been reported; returns their times."""
     while len(found := times(folder)) < gradients:
-        assert all(c.is_alive() for c in children), (folder / Role.TRAINER / "output.log").read_text()
+        assert all(c.is_alive() for c in children), (work_dir(folder, Role.TRAINER) / "output.log").read_text()
         time.sleep(POLL_SECONDS)
     return found[:gradients]

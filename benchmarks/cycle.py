@@ -18,18 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, assignment, start, stop
+from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, stop
+from benchmarks.pushing import Pusher, serve, spec_of
 from benchmarks.report import Row, millis, percentile
-from workers import catalog
-from workers.assignment import Role
-from workers.layout import Layout
-from workers.problems import registry
-from workers.process import StopSignal
-from workers.server.setup import build_model, build_rule
-from workers.spec import RunSpec
-from workers.transport.base import Report
 from workers.transport.frames import HEADER
-from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
 SIZES = {"11 M": 11_000_000, "270 k": 270_000, "9 k": 9_000}
 BARS = {"11 M": 1.5, "270 k": 2.0, "9 k": 3.0}
@@ -96,49 +88,6 @@ class FusedPass:
         return self._timed(self._tile, count)
 
 
-class Cycle:
-    """A run with one trainer, which pushes the same gradient again and again."""
-
-    def __init__(self, floats: int, folder: Path) -> None:
-        spec = RunSpec.parse(
-            {
-                "name": "cycle",
-                "problem": {"kind": "ledger", "coordinates": floats},
-                "optimizer": {"kind": "sgd", "learning_rate": 1e-6},
-                "workers": 1,
-                "budget": {"updates": 10_000_000},
-                "evaluation": {"every_passes": 1e6},
-                "checkpoints": {"every_seconds": None},
-            }
-        )
-        self._server = start(assignment(spec, folder, Role.SERVER), SERVER_CORE)
-        problem = registry.load(spec.problem)
-        layout = Layout.of(build_model(problem, spec.seed), spec.optimizer)
-        manifest = layout.manifest([m.name for m in problem.metrics])
-        size = SlotSize.trainer(layout, build_rule(catalog.BATCH_NORMS, spec.batch_norm))
-        mine = assignment(spec, folder, Role.TRAINER)
-        self._session = SharedMemorySession(mine, StopSignal(), manifest, size)
-        self._step = self._session.answer().step
-        self._session.gradient.normal_()
-        self._report = Report(1.0, 1.0, 0.001, 0.001, 0.001, (1.0,))
-
-    def times(self, count: int) -> list[float]:
-        session, found = self._session, []
-        for _ in range(count):
-            # As in training, where a backward pass has just written it.
-            session.gradient.mul_(1.0)
-            began = time.perf_counter()
-            session.push(self._report, step=self._step)
-            self._step = session.answer().step
-            found.append(time.perf_counter() - began)
-        return found
-
-    def close(self) -> None:
-        self._session.leave()
-        self._session.close()
-        stop(self._server)
-
-
 @dataclass
 class Samples:
     echo: list[float]
@@ -151,9 +100,11 @@ def measure(name: str) -> Row:
     floats, count = SIZES[name], CYCLES[name]
     samples = Samples([], [], [])
     with tempfile.TemporaryDirectory(prefix="th-") as folder:
-        cycle, partner = Cycle(floats, Path(folder)), Echo()
+        spec = spec_of(floats, 1)
+        server, partner = serve(spec, Path(folder)), Echo()
         os.sched_setaffinity(0, {TRAINER_CORE})
-        fused = FusedPass(floats)
+        cycle, fused = Pusher(spec, Path(folder)), FusedPass(floats)
+        cycle.start()
         cycle.times(count)
         for _ in range(ROUNDS):
             samples.echo += partner.times(count)
@@ -161,6 +112,7 @@ def measure(name: str) -> Row:
             samples.cycle += cycle.times(count)
         partner.close()
         cycle.close()
+        stop(server)
     return row(name, samples)
 
 
