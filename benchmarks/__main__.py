@@ -13,6 +13,7 @@ ALL = {
     "cycle": "cycle",
     "peers": "peers.table",
     "one-trainer": "one_trainer",
+    "scaling": "scaling",
     "latency": "latency",
     "pages": "pages",
 }

@@ -55,7 +55,7 @@ class Pusher:
     def start(self) -> None:
         """Wait for the first weights: until all have joined."""
         self._step = self.session.answer().step
-        self.session.gradient.normal_()
+        self.session.gradient.fill_(1e-3)
 
     def push(self) -> None:
         self.session.push(REPORT, step=self._step)
