@@ -51,7 +51,7 @@ class DisplacingTrainer(Trainer):
     def _own_step(self, batches: Iterator[Any], step: int, clock: int) -> tuple[torch.Tensor, float]:
         """Compute the displacement of step number `step`, when the schedule is at `clock`; returns its rate too."""
         began = time.perf_counter()
-        self._forward_and_backward(batches, step)
+        self._forward_and_backward(batches, step, self._begin_step(batches, step))
         norm = self._gradients.hand_over()
         loss, metrics = self._steps.means()
         self._tally.add(loss, norm, metrics)

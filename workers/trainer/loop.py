@@ -40,6 +40,13 @@ class Vectors(NamedTuple):
     served: Tensor
 
 
+class Ready(NamedTuple):
+    """A step that has begun: its first batch, and the seconds that took."""
+
+    batch: Any
+    seconds: float
+
+
 def run(child: Child) -> Exit:
     """Train until the run ends, or this trainer is asked to leave."""
     trainer = _kind(child.spec)(child)
@@ -117,13 +124,15 @@ class Trainer:
         wait_seconds = math.nan
         batches = self._stream(answer.step)
         self._model.train()
+        ready = self._begin_step(batches, answer.step)
         while not self._child.stop.requested:
             self.version = answer.version
-            report = self._compute(batches, answer.step, wait_seconds)
+            report = self._compute(batches, answer.step, ready, wait_seconds)
             pushed_at = time.perf_counter()
             self._session.push(report, step=answer.step, scale=self._window.scale if self._window else None)
+            ready = self._begin_step(batches, answer.step + 1)  # while the server works
             answer = self._next(answer.step + 1)
-            wait_seconds = time.perf_counter() - pushed_at
+            wait_seconds = time.perf_counter() - pushed_at - ready.seconds
         self._session.leave()
 
     def _started(self) -> Answer | None:
@@ -157,25 +166,31 @@ class Trainer:
         first = step * spec.accumulation
         return stream(self._dataset, batches, first, self._problem.collate, spec.data_loader_workers, spec.seed)
 
-    def _compute(self, batches: Iterator[Any], step: int, wait_seconds: float) -> Report:
+    def _compute(self, batches: Iterator[Any], step: int, ready: Ready, wait_seconds: float) -> Report:
         """Make one gradient and leave it in the slot."""
         began = time.perf_counter()
         self._batch_norm.begin(self._vectors.buffers)
-        self._forward_and_backward(batches, step)
+        self._forward_and_backward(batches, step, ready)
         computed = time.perf_counter()
         norm = self._gradients.hand_over()
         ended = time.perf_counter()
         loss, metrics = self._steps.means()
-        return Report(loss, norm, computed - began, wait_seconds, ended - computed, metrics)
+        return Report(loss, norm, ready.seconds + computed - began, wait_seconds, ended - computed, metrics)
 
-    def _forward_and_backward(self, batches: Iterator[Any], step: int) -> None:
+    def _begin_step(self, batches: Iterator[Any], step: int) -> Ready:
+        """Set the step's random numbers, then fetch its first batch: in this order wherever a step is made."""
+        began = time.perf_counter()
         self._steps.begin(step)
+        return Ready(next(batches), time.perf_counter() - began)
+
+    def _forward_and_backward(self, batches: Iterator[Any], step: int, ready: Ready) -> None:
         for index in range(self._spec.accumulation):
             began = time.perf_counter()
-            self._steps.add(next(batches))
+            self._steps.add(next(batches) if index else ready.batch)
             if self._delays:
                 batch = step * self._spec.accumulation + index
-                self._pause(self._delays.seconds(batch, time.perf_counter() - began))
+                seconds = time.perf_counter() - began + (0.0 if index else ready.seconds)
+                self._pause(self._delays.seconds(batch, seconds))
 
     def _pause(self, seconds: float) -> None:
         """Be slow on purpose; a word of the server ends that, since now it can only be a stop."""
