@@ -14,6 +14,7 @@ ALL = {
     "peers": "peers.table",
     "one-trainer": "one_trainer",
     "scaling": "scaling",
+    "straggler": "straggler",
     "latency": "latency",
     "pages": "pages",
 }

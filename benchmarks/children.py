@@ -12,11 +12,15 @@ from pathlib import Path
 
 from workers import events, process
 from workers.assignment import SERVER_WORKER, Assignment, Role
+from workers.kernels import choosing, compiling
+from workers.server import setup
 from workers.spec import RunSpec
 
 SERVER_CORE, TRAINER_CORE = 0, 1
 CONTEXT = multiprocessing.get_context("fork")
 MEMBERS = {Role.SERVER: 1, Role.EVALUATOR: 2, Role.TRAINER: 3}
+KERNELS = Path(__file__).resolve().parent.parent / ".trainhub" / "kernels"
+"""Where a service started here keeps them too."""
 END_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
@@ -37,7 +41,15 @@ def assignment(spec: RunSpec, folder: Path, role: Role, worker: int = 0) -> Assi
         spec=spec.canonical(),
         shm_prefix=f"trainhub-benchmark-{os.getpid()}",
         run_key=b"benchmark",
+        kernels=str(KERNELS),
     )
+
+
+def make_kernel(spec: RunSpec) -> None:
+    """Compile the run's rules where that can be done: as on a machine that has trained by them before."""
+    text = choosing.text(setup.build(spec).core)
+    if text is not None:
+        compiling.build(text, KERNELS)
 
 
 def work_dir(folder: Path, role: Role, worker: int = 0) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, assignment, start, stop, wait_for
+from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, assignment, make_kernel, start, stop, wait_for
 from benchmarks.report import Row, millis, percentile
 from workers.assignment import Role
 from workers.problems import registry
@@ -57,6 +57,7 @@ def ours(name: str) -> list[float]:
     spec = spec_of(name)
     with tempfile.TemporaryDirectory(prefix="th-") as path:
         folder = Path(path)
+        make_kernel(spec)
         server = start(assignment(spec, folder, Role.SERVER), SERVER_CORE)
         trainer = start(assignment(spec, folder, Role.TRAINER), TRAINER_CORE)
         at = wait_for(folder, STEPS[name], [server, trainer])

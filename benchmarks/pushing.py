@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.children import SERVER_CORE, TRAINER_CORE, assignment, start, stop
-from workers import catalog
-from workers.assignment import Role
+from benchmarks.children import CONTEXT, SERVER_CORE, TRAINER_CORE, assignment, make_kernel, start, stop
+from workers import catalog, process
+from workers.assignment import Assignment, Role
 from workers.layout import Layout
 from workers.problems import registry
 from workers.process import StopSignal
+from workers.server.core import ParameterServer
 from workers.server.setup import build_model, build_rule
 from workers.spec import RunSpec
 from workers.transport.base import Report
@@ -82,9 +83,23 @@ class Pusher:
         self.session.close()
 
 
-def serve(spec: RunSpec, folder: Path) -> BaseProcess:
-    """The server child, on its core. End it with `children.stop`."""
-    return start(assignment(spec, folder, Role.SERVER), SERVER_CORE)
+def serve(spec: RunSpec, folder: Path, *, together: bool = True) -> BaseProcess:
+    """The server child, on its core. End it with `children.stop`. `together`: whether gradients that wait at the same
+    time may go in by one walk, as they do in a run."""
+    make_kernel(spec)
+    what = assignment(spec, folder, Role.SERVER)
+    if together:
+        return start(what, SERVER_CORE)
+    child = CONTEXT.Process(target=_one_at_a_time, args=(what,))
+    child.start()
+    return child
+
+
+def _one_at_a_time(what: Assignment) -> None:
+    """A server that takes in each gradient by a walk of its own: what there is to compare with."""
+    os.sched_setaffinity(0, {SERVER_CORE})
+    ParameterServer.coalesces = property(lambda self: False)  # type: ignore[method-assign, assignment]
+    process.main(what)
 
 
 def cycles(floats: int, count: int, warm_up: int) -> list[float]:

@@ -4,6 +4,10 @@ Trainers are sessions that push the same gradient after a sleep; one process on 
 has the other core. The sleep is chosen so that 64 trainers ask for a third more than the server can do. What it can do
 is measured beside each row, at the same size: `alone`, one trainer that never sleeps, its cycle taken as the server's
 service time; and `pass`, the bare arithmetic and copy of the floor.
+
+Gradients that wait at the same time go in by one walk over the server's weights. Each row has the same server without
+that beside it (`separately`); the last rows, of trainers that do not sleep at all, show what it is worth by how many
+wait.
 """
 
 from __future__ import annotations
@@ -31,8 +35,9 @@ OVERLOAD = 4 / 3
 BAR = 0.9
 ALONE_CYCLES, WARM_UP = 60, 20
 PASSES = 40
-SLEEPS = 6
-"""What is counted, in sleeps of a trainer; one more before it is not."""
+WITHOUT_SLEEP = (2, 4, 8)
+COUNTED_SLEEPS, COUNTED_CYCLES = 6, 200
+"""What is measured: so many sleeps of a trainer, or without sleep so many cycles. A sixth of it before is not."""
 
 
 class Alone(NamedTuple):
@@ -79,18 +84,19 @@ class Fleet:
         self._poll.close()
 
 
-def updates_per_second(trainers: int, sleep_seconds: float) -> float:
+def updates_per_second(trainers: int, sleep_seconds: float, seconds: float, *, together: bool) -> float:
+    """Of a run with so many trainers, over so many seconds. `together` as in `pushing.serve`."""
     spec, cores = spec_of(FLOATS, trainers), os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="th-") as path:
-        server = serve(spec, Path(path))
+        server = serve(spec, Path(path), together=together)
         os.sched_setaffinity(0, {TRAINER_CORE})
         try:
             pushers = [Pusher(spec, Path(path), worker) for worker in range(trainers)]
             for pusher in pushers:
                 pusher.start()
             fleet = Fleet(pushers, sleep_seconds)
-            fleet.run(sleep_seconds)
-            found = fleet.run(SLEEPS * sleep_seconds)
+            fleet.run(seconds / 6)
+            found = fleet.run(seconds)
             fleet.settle()
             for pusher in pushers:
                 pusher.close()
@@ -111,21 +117,27 @@ def alone() -> Alone:
 
 def row(trainers: int, sleep_seconds: float) -> Row:
     bare = alone()
-    rate = updates_per_second(trainers, sleep_seconds)
-    asked = trainers / (sleep_seconds + bare.cycle)
+    seconds = COUNTED_SLEEPS * sleep_seconds or COUNTED_CYCLES * bare.cycle
+    together, separately = (
+        updates_per_second(trainers, sleep_seconds, seconds, together=together) for together in (True, False)
+    )
+    saturated = sleep_seconds and trainers == SATURATED
     return {
         "trainers": trainers,
-        "updates_per_second": round(rate, 1),
-        "asked_per_second": round(asked, 1),
+        "sleep_s": round(sleep_seconds, 2),
+        "asked_per_second": round(trainers / (sleep_seconds + bare.cycle), 1) if sleep_seconds else "",
+        "updates_per_second": round(together, 1),
+        "separately_per_second": round(separately, 1),
+        "gain": round(together / separately, 2),
         "alone_per_second": round(1 / bare.cycle, 1),
-        "share_of_alone": round(rate * bare.cycle, 3),
-        "share_of_pass": round(rate * bare.fused, 3),
-        "share_of_possible": round(rate / min(asked, 1 / bare.cycle), 3),
-        "bar": BAR if trainers == SATURATED else "",
+        "share_of_alone": round(together * bare.cycle, 3),
+        "separately_share": round(separately * bare.cycle, 3),
+        "share_of_pass": round(together * bare.fused, 3),
+        "bar": BAR if saturated else "",
     }
 
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
     sleep_seconds = SATURATED * alone().cycle / OVERLOAD
-    return [row(trainers, sleep_seconds) for trainers in TRAINERS]
+    return [row(n, sleep_seconds) for n in TRAINERS] + [row(n, 0.0) for n in WITHOUT_SLEEP]
