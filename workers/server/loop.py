@@ -35,6 +35,8 @@ RATE_SECONDS = 1.0
 NOT_FINITE_IN_A_ROW = 10
 NOT_FINITE_OF_RECENT = 20
 RECENT = 100
+UNREPORTED = 64
+"""Reactions whose report may wait until nobody waits for the server."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Server:
             self._run, self._sessions, self._telemetry, child.reporter, every=self._evaluation_every()
         )
         self._by_worker: dict[int, Session] = {}
+        self._unreported: list[tuple[Reaction, list[tuple[tuple[float, ...], float]]]] = []
         self._collects = False
         """Whether pushes that come in this turn are taken in together at its end."""
         self._collected: list[Pushed] = []
@@ -149,7 +152,9 @@ class Server:
             self._log_writer.close()
 
     def _turn(self) -> None:
-        speaking = self._sessions.poll(TICK_SECONDS)
+        speaking = self._sessions.poll(0.0 if self._unreported else TICK_SECONDS)
+        if not speaking or len(self._unreported) >= UNREPORTED:
+            self._report()
         self._collects = len(speaking) > 1 and self._core.coalesces
         for session in speaking:
             self._hear(session)
@@ -157,6 +162,7 @@ class Server:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
+            self._report()
             self._tick(now)
 
     def _tick(self, now: float) -> None:
@@ -197,6 +203,7 @@ class Server:
             self._reporter.event(ending.kind, ending.message, version=self._core.version)
         completed = ending.outcome is Outcome.COMPLETED
         self._tell_trainers(completed)
+        self._report()
         if self._started_at is not None:
             self._telemetry.rate(self._core.version)
         if completed:
@@ -419,7 +426,7 @@ class Server:
         self._measured[pushed.push.worker, pushed.push.step] = pushed.measured, pushed.asked
 
     def _react(self, reaction: Reaction) -> None:
-        """Answer whom the core lets go on, then report: from the answers on, trainers compute again."""
+        """Answer whom the core lets go on. What there is to report waits until nobody else is to be answered."""
         if self._budget_spent():
             self._end(Ending(Outcome.COMPLETED, "the budget is spent", "budget-spent"))
         by_worker = self._by_worker
@@ -434,18 +441,22 @@ class Server:
                 session = by_worker.get(worker)
                 if session is not None:
                     self._answer(session, frames.NOT_APPLIED if worker in reaction.dropped else 0)
-        self._report(reaction, measured)
-        self._evaluations.begin_if_due()
-
-    def _report(self, reaction: Reaction, measured: list[tuple[tuple[float, ...], float]]) -> None:
-        core, telemetry = self._core, self._telemetry
-        for applied, (values, asked) in zip(reaction.applied, measured, strict=True):
-            telemetry.gradient(applied, values, asked=asked)
-        for skip in reaction.skips:
-            telemetry.skip(skip)
         if reaction.dropped:
             self._measured = {k: m for k, m in self._measured.items() if k[0] not in reaction.dropped}
-            telemetry.dropped(core.version, core.clocks.dropped)
+        self._unreported.append((reaction, measured))
+        self._evaluations.begin_if_due()
+
+    def _report(self) -> None:
+        """Tell of all gradients dealt with since the last report."""
+        core, telemetry = self._core, self._telemetry
+        for reaction, measured in self._unreported:
+            for applied, (values, asked) in zip(reaction.applied, measured, strict=True):
+                telemetry.gradient(applied, values, asked=asked)
+            for skip in reaction.skips:
+                telemetry.skip(skip)
+            if reaction.dropped:
+                telemetry.dropped(core.version, core.clocks.dropped)
+        self._unreported.clear()
 
     def _budget_spent(self) -> bool:
         clocks = self._core.clocks

@@ -145,13 +145,17 @@ class Slot:
 
 
 def check_room(needed_bytes: int, what: str) -> None:
-    """Raise Failure when /dev/shm has less free than is needed."""
+    """Raise Failure when /dev/shm has less free than is needed, or is not there."""
     if _free_bytes() < needed_bytes:
         raise _too_small(needed_bytes, what)
 
 
 def _free_bytes() -> int:
-    state = os.statvfs(FOLDER)
+    try:
+        state = os.statvfs(FOLDER)
+    except FileNotFoundError:
+        message = f"{FOLDER} is not there: gradients and weights travel through it; mount a tmpfs on it"
+        raise Failure(Cause.SHARED_MEMORY, message) from None
     return state.f_bavail * state.f_frsize
 
 
