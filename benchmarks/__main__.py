@@ -15,6 +15,7 @@ ALL = {
     "one-trainer": "one_trainer",
     "scaling": "scaling",
     "straggler": "straggler",
+    "hand-overs": "hand_overs",
     "latency": "latency",
     "pages": "pages",
 }

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,14 @@ class Pusher:
         self.session.close()
 
 
-def serve(spec: RunSpec, folder: Path, *, together: bool = True) -> BaseProcess:
+def serve(spec: RunSpec, folder: Path, *, together: bool = True, compiled: bool = True) -> BaseProcess:
     """The server child, on its core. End it with `children.stop`. `together`: whether gradients that wait at the same
-    time may go in by one walk, as they do in a run."""
-    make_kernel(spec)
+    time may go in by one walk, as they do in a run; `compiled`: whether its rules run as one compiled loop."""
     what = assignment(spec, folder, Role.SERVER)
+    if compiled:
+        make_kernel(spec)
+    else:
+        what = replace(what, kernels="")
     if together:
         return start(what, SERVER_CORE)
     child = CONTEXT.Process(target=_one_at_a_time, args=(what,))

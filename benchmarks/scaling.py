@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.children import SERVER_CORE, TRAINER_CORE, stop
-from benchmarks.cycle import FusedPass
+from benchmarks.children import KERNELS, SERVER_CORE, TRAINER_CORE, stop
+from benchmarks.floor import FusedPass
 from benchmarks.pushing import Pusher, cycles, serve, spec_of
 from benchmarks.report import Row
 
@@ -110,7 +110,7 @@ def alone() -> Alone:
     """Both on the server's core, one after the other."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {SERVER_CORE})
-    fused = statistics.median(FusedPass(FLOATS).times(PASSES))
+    fused = statistics.median(FusedPass(spec_of(FLOATS, 1), KERNELS).times(PASSES))
     os.sched_setaffinity(0, cores)
     return Alone(statistics.median(cycles(FLOATS, ALONE_CYCLES, WARM_UP)), fused)
 

@@ -164,6 +164,6 @@ def test_a_lost_evaluator_costs_the_run_nothing_but_its_last_evaluation(tmp_path
 
 def test_a_machine_without_shared_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path / "not mounted")
-    with pytest.raises(Failure, match="is not there: .* mount a tmpfs") as refused:
+    with pytest.raises(Failure, match=r"is not there: .* mount a tmpfs") as refused:
         shared_memory.check_room(1, "a run of 4 trainers")
     assert refused.value.cause is Cause.SHARED_MEMORY

@@ -17,13 +17,16 @@ def text(core: ParameterServer) -> str | None:
     return text_of(core.weights, core.rules.optimizer, core.rules.compensation)
 
 
-def use(core: ParameterServer, path: Path) -> None:
-    """Have a server walk by a compiled kernel from its first gradient on. Raises OSError where it can't be loaded."""
+def use(core: ParameterServer, path: Path, *, streams: bool | None = None) -> None:
+    """Have a server walk by a compiled kernel from its first gradient on. Raises OSError where it can't be loaded.
+
+    `streams`: whether what workers are sent is written past the caches. None: where it pays.
+    """
     optimizer = core.rules.optimizer
     assert isinstance(optimizer, Elementwise)
-    core.walk = FusedPass(
-        path, core.weights, core.tiling, optimizer, core.rules.compensation, threads=torch.get_num_threads()
-    )
+    rules = optimizer, core.rules.compensation
+    threads = torch.get_num_threads()
+    core.walk = FusedPass(path, core.weights, core.tiling, *rules, threads=threads, streams=streams)
 
 
 def use_what_is_ready(core: ParameterServer, folder: Path) -> str:

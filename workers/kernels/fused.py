@@ -74,6 +74,7 @@ class FusedPass:
         compensation: Compensation | None,
         *,
         threads: int = 1,
+        streams: bool | None = None,
     ) -> None:
         self.kernel = path.stem
         self._optimizer, self._compensation = optimizer, compensation
@@ -81,7 +82,9 @@ class FusedPass:
         second = optimizer.fragment()
         self._vectors = [*first.shared.values(), *second.shared.values()]
         self._own = [(v.data_ptr(), v.stride(0) * v.element_size()) for v in first.own.values()]
-        self._plan, self._keep = _plan(weights, tiling, optimizer, self._vectors, streams=not first.reads_base)
+        if streams is None:
+            streams = weights.numel() >= STREAM_FROM_FLOATS and not first.reads_base
+        self._plan, self._keep = _plan(weights, tiling, optimizer, self._vectors, streams=streams)
         self._firsts = len(first.scalars)
         self._size = weights.numel()
         self._ranges = _ranges(self._size, threads)
@@ -176,8 +179,7 @@ def _plan(
     cut = [Group(*bounds, *numbers) for bounds, numbers in zip(tiling.ranges, terms, strict=True)]
     groups = (Group * len(cut))(*cut)
     shared = (ctypes.c_void_p * max(1, len(vectors)))(*(v.data_ptr() for v in vectors))
-    past_caches = streams and weights.numel() >= STREAM_FROM_FLOATS
-    return Plan(weights.data_ptr(), shared, groups, len(groups), past_caches), (groups, shared, list(vectors))
+    return Plan(weights.data_ptr(), shared, groups, len(groups), streams), (groups, shared, list(vectors))
 
 
 def _ranges(size: int, threads: int) -> list[tuple[int, int]]:
