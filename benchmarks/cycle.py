@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.children import TRAINER_CORE, stop
+from benchmarks.children import KERNELS, TRAINER_CORE, stop
 from benchmarks.floor import Echo, FusedPass, copies
 from benchmarks.pushing import Pusher, serve, spec_of
 from benchmarks.report import Row, percentile
