@@ -147,6 +147,6 @@ def worth(
     found = []
     for step, (seconds, state) in enumerate(snapshots, start=1):
         model.load_state_dict(state)
-        _, accuracy, *_ = evaluate(problem, model, problem.dataset("test"), 512, "cpu")
+        _, accuracy, *_ = evaluate(problem, model, problem.dataset("test"), 512)
         found.append(Moment(seconds, step * trainers, accuracy))
     return found

@@ -54,9 +54,9 @@ class Snapshot:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.weights = torch.empty_like(run.core.weights)
-        self.buffers = torch.empty_like(run.core.buffers)
-        self._state = {name: torch.empty_like(t) for name, t in run.core.vectors().items()}
+        self.weights = _on_host(run.core.weights)
+        self.buffers = _on_host(run.core.buffers)
+        self._state = {name: _on_host(t) for name, t in run.core.vectors().items()}
 
     def take(self) -> None:
         core = self._run.core
@@ -76,6 +76,11 @@ class Snapshot:
         if counts.numel():
             own[COUNTS] = counts
         return model_tensors(self._run, self.weights, self.buffers, statistics) | own
+
+
+def _on_host(vector: Tensor) -> Tensor:
+    """Room for a copy in host memory, pinned where it comes from a GPU: twice as fast or more."""
+    return torch.empty_like(vector, device="cpu", pin_memory=vector.is_cuda)
 
 
 def model_tensors(run: Run, weights: Tensor, buffers: Tensor, statistics: int) -> dict[str, Tensor]:

@@ -99,6 +99,8 @@ class Header:
     machine: str
     kernel: str = EAGER
     """What walks over the vectors: tensor code, or a compiled kernel's name."""
+    device: str = "cpu"
+    """What trainers computed on."""
 
     @classmethod
     def here(cls, spec: RunSpec, *, run: int, attempt: int, restored: int | None, kernel: str = EAGER) -> Header:
@@ -115,6 +117,7 @@ class Header:
             cpu=torch.backends.cpu.get_cpu_capability(),
             machine=platform.machine(),
             kernel=kernel,
+            device=spec.device,
         )
 
     @property

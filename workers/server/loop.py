@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from workers import devices
 from workers.assignment import Cause, Exit, Outcome
 from workers.checkpoint import Meta
 from workers.events import Progress
@@ -19,6 +20,7 @@ from workers.server.budget import per_pass
 from workers.server.checkpoints import Checkpointer, meta_of, restore
 from workers.server.core import Push, Reaction, Stale
 from workers.server.evaluations import Evaluations
+from workers.server.memory import Memories
 from workers.server.passes import HandOver
 from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
 from workers.server.telemetry import Measurements, Telemetry
@@ -68,14 +70,17 @@ class Server:
     def __init__(self, child: Child) -> None:
         self._spec, self._reporter, self._stop = child.spec, child.reporter, child.stop
         self._assignment = child.assignment
-        self._run = setup.build(child.spec, child.data)
+        self._device = devices.of(child.assignment)
+        self._run = setup.build(child.spec, child.data, self._device.where)
         self._core = self._run.core
         self._seconds_before = self._restore()
         if child.assignment.kernels:
             child.reporter.event("kernel", choosing.use_what_is_ready(self._core, Path(child.assignment.kernels)))
         self._log_writer = self._begin_log()
         self._log = self._log_writer.log
-        self._sessions = Sessions(self._identity(), child.stop)
+        identity = self._identity()
+        self._sessions = Sessions(identity, child.stop)
+        self._memories = Memories(identity.trainer, self._device)
         rule, own = self._core.rules.batch_norm, child.spec.displaces
         self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics, rule, own=own)
         self._measurements = Measurements(len(self._run.metrics), own=own)
@@ -268,7 +273,7 @@ class Server:
         elif not session.joined:
             self._join(session, frame)
         elif frame.kind == Kind.READY and not session.ready:
-            self._ready(session)
+            self._ready(session, frame)
         elif frame.kind == Kind.RESULT and session.evaluator:
             self._evaluations.result(session, frame)
         elif frame.kind == Kind.LEAVE:
@@ -289,20 +294,17 @@ class Server:
         self._run.layout.give_constants(self._run.model, slot.constants)
         session.send(Kind.WELCOME, body=frames.EXAMPLES.pack(self._run.examples) + slot.name.encode())
 
-    def _ready(self, session: Session) -> None:
+    def _ready(self, session: Session, frame: Frame) -> None:
         slot = session.slot
         assert slot is not None
         slot.unlink()
         session.ready = True
         if session.evaluator:
             return
-        session.place = HandOver.of(
-            self._core.tiling,
-            gradient=slot.gradient,
-            weights=slot.weights,
-            buffers=slot.buffers,
-            served=slot.served,
-        )
+        session.memory = self._memories.of(slot, session.worker, frame.body.decode())
+        session.place = HandOver.of(self._core.tiling, **session.memory.vectors._asdict())
+        if frame.body:
+            session.send(Kind.MEMORY, body=session.memory.handle)
         self._by_worker[session.worker] = session
         self._log.joined(session.worker)
         self._core.join(session.worker)
@@ -368,6 +370,8 @@ class Server:
     def _answer(self, session: Session, flags: int = 0) -> None:
         """The weights are in the slot: name their version, then wake the trainer."""
         assert session.slot is not None
+        assert session.memory is not None
+        session.memory.give()
         clocks = self._core.clocks
         session.slot.version = clocks.version
         try:
@@ -384,8 +388,10 @@ class Server:
         if not (math.isfinite(measured[0]) and math.isfinite(measured[1])):
             self._not_finite(session, frame)
             return
-        place = session.place
+        place, memory = session.place, session.memory
         assert place is not None
+        assert memory is not None
+        memory.bring()
         if place.has_buffers:
             self._telemetry.look(session.worker, place, self._core.buffers, self._core.version)
         push = Push(session.worker, place, frame.base_version, frame.step, frame.scale or None, frame.gradients)

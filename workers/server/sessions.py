@@ -18,6 +18,7 @@ from pathlib import Path
 
 from workers.assignment import SERVER_WORKER, Assignment
 from workers.process import StopSignal
+from workers.server.memory import Memory
 from workers.server.passes import HandOver
 from workers.transport import frames
 from workers.transport.frames import Frame, Kind
@@ -70,6 +71,8 @@ class Session:
         self.left = False
         self.slot: Slot | None = None
         self.place: HandOver | None = None
+        self.memory: Memory | None = None
+        """Where the server's core finds the trainer's vectors; `place` is made of it."""
         self.staleness = 0
         """What its last gradient met; told with the next weights."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workers import catalog
 from workers.assignment import Cause
+from workers.devices import HOST
 from workers.failures import user_code
 from workers.layout import Layout
 from workers.methods.averaging.recent import RecentMean
@@ -81,8 +82,9 @@ class Run:
         return tuple(m.name for m in self.problem.metrics)
 
 
-def build(spec: RunSpec, data: Path | None = None) -> Run:
-    """Build everything. `data` is the folder of the data set that the problem names.
+def build(spec: RunSpec, data: Path | None = None, device: torch.device = HOST.where) -> Run:
+    """Build everything. `data` is the folder of the data set that the problem names; weights and everything that
+    steps them are on `device`.
 
     Raises SpecError, or Failure from the problem's own code.
     """
@@ -94,9 +96,9 @@ def build(spec: RunSpec, data: Path | None = None) -> Run:
     if examples < spec.workers.max:
         raise SpecError.one("workers.max", f"{spec.workers.max} trainers can't share {examples} examples")
     _check_target(spec, problem)
-    weights = torch.zeros(layout.size)
+    weights = torch.zeros(layout.size, device=device)
     batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
-    buffers = torch.zeros(batch_norm.parts * layout.channels)
+    buffers = torch.zeros(batch_norm.parts * layout.channels, device=device)
     layout.collect(model, weights, buffers)
     budget = Budget.of(spec, examples)
     core = _core(spec, layout, weights, buffers, batch_norm, examples)
@@ -111,7 +113,7 @@ def _core(
     batch_norm: BatchNorm,
     examples: int,
 ) -> ParameterServer:
-    tiling = optimizers.Tiling(layout.groups)
+    tiling = optimizers.Tiling(layout.groups, optimizers.tile_floats(weights.device))
     if spec.displaces:
         rules = _displaced(spec, tiling.without_scales(), weights, batch_norm)
         return ParameterServer(weights, buffers, tiling, rules, workers=spec.workers.max)

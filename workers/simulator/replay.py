@@ -85,6 +85,9 @@ def replay(
 
 def check(header: Header, spec: RunSpec, restored: Path | None) -> None:
     """Raises Refused, saying what differs."""
+    if header.device != "cpu":
+        what = f"this run computed on {header.device}, where sums are made in another order each time"
+        raise Refused(f"{what}; only what computed on CPUs comes out again to the bit")
     here = Header.here(spec, run=header.run, attempt=header.attempt, restored=header.restored)
     there = header.arithmetic
     # Threads are set to what they were.

@@ -419,7 +419,7 @@ class Simulation:
         self.run_parts.layout.bind(model, self.core.exported, self.core.buffers)
         with user_code("dataset('test')", Cause.DATA):
             dataset = problem.dataset("test")
-        return lambda: evaluate(problem, model, dataset, spec.evaluation.batch_size, spec.device)
+        return lambda: evaluate(problem, model, dataset, spec.evaluation.batch_size)
 
     def _evaluate(self) -> None:
         self._next_evaluation = self.core.clocks.gradients + self._evaluate_every

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from workers.assignment import Cause
@@ -131,18 +130,3 @@ def fetch(dataset: Dataset[Any], indices: Sequence[int], collate: Callable[[Any]
     """Make one batch, asking for all examples at once where the data set can (torch's own convention)."""
     at_once = getattr(dataset, "__getitems__", None)
     return collate(at_once(indices) if at_once else [dataset[i] for i in indices])
-
-
-def to_device(batch: Any, device: str) -> Any:
-    """Move every tensor of a batch, however it is nested."""
-    if device == "cpu":
-        return batch
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {k: to_device(v, device) for k, v in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(v, device) for v in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(v, device) for v in batch)
-    return batch

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 
+from workers.devices import Feed
 from workers.methods.waiting.candidate import Candidate
 from workers.process import Child
 from workers.server.setup import build_outer, build_schedule
@@ -48,7 +47,7 @@ class DisplacingTrainer(Trainer):
         self._optimizer = own_steps.build(self._spec.optimizer, self._layout.groups, self._vectors.weights)
         self._tally = Tally(len(self._problem.metrics))
 
-    def _own_step(self, batches: Iterator[Any], step: int, clock: int) -> tuple[torch.Tensor, float]:
+    def _own_step(self, batches: Feed, step: int, clock: int) -> tuple[torch.Tensor, float]:
         """Compute the displacement of step number `step`, when the schedule is at `clock`; returns its rate too."""
         began = time.perf_counter()
         self._forward_and_backward(batches, step, self._begin_step(batches, step))
@@ -93,7 +92,7 @@ class OuterTrainer(DisplacingTrainer):
                 self._optimizer.reset()
         self._session.leave()
 
-    def _round(self, batches: Iterator[Any], answer: Answer, wait_seconds: float) -> Report:
+    def _round(self, batches: Feed, answer: Answer, wait_seconds: float) -> Report:
         """Make all steps of a push, and leave in the slot where they led."""
         weights, total = self._vectors.weights, self._session.gradient
         total.zero_()
@@ -149,7 +148,7 @@ class CandidateTrainer(DisplacingTrainer):
                 self._end_period(displacement, rate, answer)
         self._session.leave()
 
-    def _begin(self, answer: Answer) -> tuple[Iterator[Any], int]:
+    def _begin(self, answer: Answer) -> tuple[Feed, int]:
         """Start from the server's weights, and nothing else."""
         self._take(answer)
         self._candidate.start(self._session.weights)

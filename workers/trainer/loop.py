@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from workers import catalog
+from workers import catalog, devices
 from workers.assignment import Cause, Exit, Outcome
+from workers.devices import Feed
 from workers.failures import Failure, user_code
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
@@ -26,6 +26,7 @@ from workers.trainer.delays import Delays
 from workers.trainer.steps import Gradients, Steps
 from workers.transport.base import Answer, Report, RunEnded, TrainerSession
 from workers.transport.delayed import DelayedSession, Line
+from workers.transport.mirror import on_device
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
 START_SECONDS = 1.0
@@ -70,6 +71,7 @@ class Trainer:
         self._child = child
         self._spec = child.spec
         spec, worker = child.spec, child.assignment.worker
+        self._device = devices.of(child.assignment)
         self._problem = registry.load(spec.problem, child.data)
         with user_code("placed()"):
             self._problem.placed(worker, spec.workers.max)
@@ -79,6 +81,7 @@ class Trainer:
         self._layout = Layout.of(self._model, spec.optimizer)
         self._batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
         self._session = self._join()
+        self._model.to(self._device.where)
         self._layout.take_constants(self._model, self._session.constants)
         self._vectors = self._make_vectors()
         self._bind()
@@ -86,7 +89,7 @@ class Trainer:
         self._gradients = Gradients(self._model, self._layout, self._vectors.gradient, spec.clip_norm)
         self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
-        self._steps = Steps(self._problem, self._model, spec, worker)
+        self._steps = Steps(self._problem, self._model, spec, worker, self._device)
         self.version = 0
 
     def _join(self) -> TrainerSession:
@@ -95,7 +98,8 @@ class Trainer:
         size = SlotSize.trainer(layout, self._batch_norm)
         session = SharedMemorySession(self._child.assignment, self._child.stop, manifest, size)
         line = Line.of(self._spec.delays, self._child.assignment.worker)
-        return session if line is None else DelayedSession(session, line, self._child.stop)
+        slow = session if line is None else DelayedSession(session, line, self._child.stop)
+        return on_device(slow, self._device)
 
     def _make_vectors(self) -> Vectors:
         """What the model computes with and leaves its results in: the slot itself, so that nothing is copied."""
@@ -154,7 +158,7 @@ class Trainer:
             self._window.add(answer.staleness)
         return answer
 
-    def _stream(self, step: int) -> Iterator[Any]:
+    def _stream(self, step: int) -> Feed:
         spec, worker = self._spec, self._child.assignment.worker
         batches = Batches(
             seed=spec.seed,
@@ -164,9 +168,10 @@ class Trainer:
             batch_size=spec.batch_size,
         )
         first = step * spec.accumulation
-        return stream(self._dataset, batches, first, self._problem.collate, spec.data_loader_workers, spec.seed)
+        fetched = stream(self._dataset, batches, first, self._problem.collate, spec.data_loader_workers, spec.seed)
+        return self._device.feed(fetched)
 
-    def _compute(self, batches: Iterator[Any], step: int, ready: Ready, wait_seconds: float) -> Report:
+    def _compute(self, batches: Feed, step: int, ready: Ready, wait_seconds: float) -> Report:
         """Make one gradient and leave it in the slot."""
         began = time.perf_counter()
         self._batch_norm.begin(self._vectors.buffers)
@@ -177,16 +182,16 @@ class Trainer:
         loss, metrics = self._steps.means()
         return Report(loss, norm, ready.seconds + computed - began, wait_seconds, ended - computed, metrics)
 
-    def _begin_step(self, batches: Iterator[Any], step: int) -> Ready:
+    def _begin_step(self, batches: Feed, step: int) -> Ready:
         """Set the step's random numbers, then fetch its first batch: in this order wherever a step is made."""
         began = time.perf_counter()
         self._steps.begin(step)
         return Ready(next(batches), time.perf_counter() - began)
 
-    def _forward_and_backward(self, batches: Iterator[Any], step: int, ready: Ready) -> None:
+    def _forward_and_backward(self, batches: Feed, step: int, ready: Ready) -> None:
         for index in range(self._spec.accumulation):
             began = time.perf_counter()
-            self._steps.add(next(batches) if index else ready.batch)
+            self._steps.add(next(batches) if index else ready.batch, batches.prepare)
             if self._delays:
                 batch = step * self._spec.accumulation + index
                 seconds = time.perf_counter() - began + (0.0 if index else ready.seconds)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workers.assignment import Cause
-from workers.failures import Failure, from_user
+from workers.devices import HOST, Device, autocast
+from workers.failures import Failure, user_code
 from workers.layout import Layout
 from workers.problems.base import Problem
 from workers.spec import RunSpec
-from workers.trainer.batches import STEP, number, to_device
+from workers.trainer.batches import STEP, number
 
 
 class Steps:
-    """Forward and backward of the batches of one push. Gradients of their mean loss are in `parameter.grad`."""
+    """Forward and backward of the batches of one push. Gradients of their mean loss are in `parameter.grad`.
 
-    def __init__(self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int) -> None:
+    The model is on `device` already, and so are the batches.
+    """
+
+    def __init__(self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int, device: Device = HOST) -> None:
         self._problem, self._model, self._spec, self._worker = problem, model, spec, worker
+        self._device = device
+        self._autocast = autocast(device.where, spec.precision)
         self._parameters = list(model.parameters())
         self._names = [m.name for m in problem.metrics]
         self._loss = 0.0
@@ -30,25 +37,31 @@ class Steps:
     def begin(self, step: int) -> None:
         """Start a step with nothing but its number to go by, random numbers included: it can be made again."""
         seed = number(self._spec.seed, STEP, self._worker, step)
-        torch.default_generator.manual_seed(seed)
+        self._device.seed(seed)
         random.seed(seed)
         for parameter in self._parameters:
             parameter.grad = None  # as zero_grad does, which walks all modules to find them: 40 µs
         self._loss = 0.0
         self._metrics = [0.0] * len(self._names)
 
-    def add(self, batch: Any) -> None:
-        try:
-            loss, metrics = self._problem.loss(self._model, to_device(batch, self._spec.device))
-            mean = loss / self._spec.accumulation if self._spec.accumulation > 1 else loss
-            mean.backward()  # type: ignore[no-untyped-call]
-            self._loss += float(loss.detach())
+    def add(self, batch: Any, meanwhile: Callable[[], None] | None = None) -> None:
+        """Forward and backward of one batch. `meanwhile` is called while a GPU is at it."""
+        with user_code("loss()"):
+            loss, metrics = self._ask_for(batch)
+        if meanwhile is not None:
+            meanwhile()
+        with user_code("loss()"):
+            # Waits for the device: only what is done has taken its time, and delays build on that.
+            self._loss += float(loss)
             for index, name in enumerate(self._names):
                 self._metrics[index] += float(metrics.get(name, math.nan))
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise from_user("loss()", error) from error
+
+    def _ask_for(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        with self._autocast:
+            loss, metrics = self._problem.loss(self._model, batch)
+        mean = loss / self._spec.accumulation if self._spec.accumulation > 1 else loss
+        mean.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), metrics
 
     def means(self) -> tuple[float, tuple[float, ...]]:
         count = self._spec.accumulation

@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 64 * 1024
 class Kind(IntEnum):
     JOIN = 1  # child: manifest (32 bytes) and the run's key
     WELCOME = 2  # server: how many training examples there are in all (8 bytes), and the name of the child's slot
-    READY = 3  # child: it has mapped the slot
+    READY = 3  # child: it has mapped the slot; body: the UUID of the GPU it computes on, if it does
     WEIGHTS = 4  # server: new weights are in the slot; go on with `step`
     PUSH = 5  # trainer: gradient and statistics are in the slot; body: measurements
     EVALUATE = 6  # server: weights to evaluate are in the slot
@@ -25,6 +25,7 @@ class Kind(IntEnum):
     STOP = 8  # server: the run ends
     LEAVE = 9  # child: it goes in order
     REFUSED = 10  # server: why this session ends
+    MEMORY = 20  # server, to a READY that names a GPU: the handle of memory on it; empty: the slot serves
 
 
 KINDS = frozenset(Kind)

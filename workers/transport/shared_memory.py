@@ -31,7 +31,7 @@ from workers.failures import Failure, ServerLost
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
 from workers.process import StopSignal
-from workers.transport import frames
+from workers.transport import cuda_ipc, frames
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
 from workers.transport.frames import Frame, Kind
 
@@ -77,6 +77,22 @@ class SlotSize:
     def size_bytes(self) -> int:
         return self.offsets[-1]
 
+    @property
+    def floats(self) -> int:
+        """Of the four blocks of floats together, with the gaps between them."""
+        return (self.offsets[4] - PAGE_BYTES) // FLOAT_BYTES
+
+    def cut(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four blocks, where they lie on a device as one: gradient, weights, buffers, served."""
+        starts = [(offset - PAGE_BYTES) // FLOAT_BYTES for offset in self.offsets[:4]]
+        gradient, weights, buffers, served = starts
+        return (
+            block[gradient : gradient + self.gradient],
+            block[weights : weights + self.weights],
+            block[buffers : buffers + self.buffers],
+            block[served : served + self.served],
+        )
+
 
 def _pages(size_bytes: int) -> int:
     return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
@@ -96,6 +112,10 @@ class Slot:
         self.buffers = self._block(buffers, size.buffers)
         self.served = self._block(served, size.served)
         self.constants = self._block(constants, size.constants_bytes, torch.uint8)
+
+    @property
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.gradient, self.weights, self.buffers, self.served
 
     def _block(self, offset: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
         if count == 0:
@@ -266,13 +286,16 @@ class ClientSession:
             self._stop.wait(seconds, self.socket)
         return bool(self._frames or select.select([self.socket], [], [], 0)[0])
 
-    def join(self, manifest: bytes, size: SlotSize, *, flags: int = 0) -> Slot:
-        """Open the session: prove that we know the run and mean the same by every float; map our slot."""
+    def join(self, manifest: bytes, size: SlotSize, *, flags: int = 0, gpu: str = "") -> Slot:
+        """Open the session: prove that we know the run and mean the same by every float; map our slot.
+
+        `gpu`: the one that we compute on, which the server answers by a MEMORY.
+        """
         self.send(Kind.JOIN, flags=flags, body=manifest + self._assignment.run_key)
         welcome = self.expect(Kind.WELCOME)
         (self.examples,) = frames.EXAMPLES.unpack_from(welcome.body)
         slot = Slot.open(welcome.body[frames.EXAMPLES.size :].decode(), size)
-        self.send(Kind.READY)
+        self.send(Kind.READY, body=gpu.encode())
         return slot
 
     def expect(self, kind: Kind) -> Frame:
@@ -290,13 +313,12 @@ class SharedMemorySession(ClientSession):
 
     def __init__(self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize) -> None:
         super().__init__(assignment, stop)
-        self._slot = self.join(manifest, size)
+        self._slot = slot = self.join(manifest, size, gpu=assignment.gpu)
         self._version = 0
-        self.weights = self._slot.weights
-        self.gradient = self._slot.gradient
-        self.buffers = self._slot.buffers
-        self.served = self._slot.served
-        self.constants = self._slot.constants
+        handle = self.expect(Kind.MEMORY).body if assignment.gpu else b""
+        vectors = size.cut(cuda_ipc.attach(handle, size.floats)) if handle else slot.vectors
+        self.gradient, self.weights, self.buffers, self.served = vectors
+        self.constants = slot.constants
 
     def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
         version, asked = self._version, scale or 0.0

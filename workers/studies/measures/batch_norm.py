@@ -106,4 +106,4 @@ class BatchNormError(Measure):
         self._weights.copy_(s.core.weights)
         self._truth.copy_(own)
         problem = s.run_parts.problem
-        return evaluate(problem, self._model, problem.dataset("test"), s.spec.evaluation.batch_size, s.spec.device)
+        return evaluate(problem, self._model, problem.dataset("test"), s.spec.evaluation.batch_size)
