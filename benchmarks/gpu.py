@@ -1,6 +1,6 @@
 """On a GPU: the cycle beside the floor of its memory, and images a second of trainers that share it beside a bare loop.
 
-    python -m benchmarks gpu            on the first GPU; where there is none, the same in small on a CPU
+    make bench-gpu      on the first GPU; where there is none, the same in small on a CPU
 
 Nothing here touches CUDA in the process that starts the others, so that each has a context of its own.
 
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks.children import CONTEXT, SERVER_CORE, assignment, start, stop, times
-from benchmarks.cycle import Echo
+from benchmarks.floor import Echo
 from benchmarks.report import Row, millis
 from workers import catalog, devices, gpus
 from workers.assignment import Assignment, Role
