@@ -152,10 +152,9 @@ class FusedPass:
         for index, (address, stride) in enumerate(self._own):
             part.own[index] = address + worker * stride
 
-    def _set(self, part: Part, terms: tuple[float, ...]) -> None:
-        scalars = part.scalars
-        for index, value in enumerate(terms):
-            scalars[index] = value
+    @staticmethod
+    def _set(part: Part, terms: tuple[float, ...]) -> None:
+        part.scalars[: len(terms)] = terms
 
     def _walk(self, parts: Part | ctypes.Array[Part], count: int, combine: bool, ahead: float) -> None:
         # ctypes lets go of the interpreter meanwhile.

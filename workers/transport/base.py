@@ -57,8 +57,7 @@ class Report:
         )
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """New weights are readable; go on with `step`. `applied`: whether the gradient before made it into them."""
 
     version: int

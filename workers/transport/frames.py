@@ -12,6 +12,7 @@ from typing import NamedTuple
 MAGIC = 0x54485031
 HEADER = struct.Struct("<IHHIQQQqQQQQQQd")
 MAX_BODY_BYTES = 64 * 1024
+MAX_FRAME_BYTES = HEADER.size + MAX_BODY_BYTES
 
 
 class Kind(IntEnum):
@@ -93,6 +94,11 @@ class Decoder:
         """Take what came; returns the frames that are complete. Raises FrameError for anything else."""
         if self._rest:
             data = self._rest + data
+        elif len(data) >= HEADER.size:
+            # Nearly always one frame comes, and all of it: on the way of every gradient, both ways.
+            fields = HEADER.unpack_from(data)
+            if fields[0] == MAGIC and fields[1] in KINDS and HEADER.size + fields[3] == len(data) <= MAX_FRAME_BYTES:
+                return [Frame._make((fields[1], fields[2], *fields[4:], data[HEADER.size :]))]
         found: list[Frame] = []
         offset = 0
         while len(data) - offset >= HEADER.size:
