@@ -1,0 +1,195 @@
+"""Tensors over a `torch.distributed` group of two: gloo, or NCCL where both ends compute on GPUs, on different ones.
+
+Each session has a group of its own, made directly and never by `init_process_group`: a server has one with each
+trainer, and each comes and goes by itself. The two ends meet through their session (`workers.transport.store`).
+
+Neither gloo nor NCCL encrypts anything, or asks who is there. Between the two, gloo opens a port of its own on the
+address that the session has, for as long as the group lives; who connects has to name a number that only the session
+told. What breaks gloo's own protocol behind that ends the whole process (tensors longer than the receiver's memory do;
+it aborts). This is for networks whose every machine is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroupGloo, Work
+
+from workers.transport.store import Channel, SessionStore, StoreError
+
+SERVER, TRAINER = 0, 1
+"""Ranks."""
+MEETING_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
+LEAST_BYTES_PER_SECOND = 1 << 20
+"""A line slower than this is as good as none."""
+
+
+class FabricLost(Exception):
+    """The other end of a group is gone, or too slow, or something else came than was due."""
+
+
+def patience_seconds(size_bytes: int) -> float:
+    """How long a transfer may take."""
+    return PATIENCE_SECONDS + size_bytes / LEAST_BYTES_PER_SECOND
+
+
+class Sending:
+    """A tensor on its way. It must not be changed until `wait` has returned."""
+
+    def __init__(self, work: Work, tensor: Tensor) -> None:
+        self._work, self._tensor = work, tensor
+
+    def wait(self) -> None:
+        """Raises FabricLost."""
+        _wait(self._work, self._tensor)
+
+
+class Fabric:
+    """One end of a group of two. Whatever goes wrong in it is its end: close it, and join anew."""
+
+    def __init__(self, group: Any, rank: int, backend: str) -> None:
+        self._group, self._other = group, 1 - rank
+        self.backend = backend
+        """`gloo` or `nccl`."""
+
+    @classmethod
+    def meet(
+        cls,
+        channel: Channel,
+        rank: int,
+        *,
+        address: str,
+        device: torch.device | str = "cpu",
+        seconds: float = MEETING_SECONDS,
+    ) -> Self:
+        """Make the group with the other end, which has to call this too. `address`: the session's at this end.
+
+        Raises FabricLost when the other end does not come, and what the channel raises.
+        """
+        store = SessionStore(channel, rank, seconds=seconds)
+        try:
+            group, backend = _group(store, rank, address, torch.device(device), timedelta(seconds=seconds))
+            fabric = cls(group, rank, backend)
+            fabric._greet(rank, torch.device(device) if backend == "nccl" else torch.device("cpu"), seconds)
+            store.finish()
+        except (RuntimeError, TimeoutError, StoreError) as error:
+            raise FabricLost(f"the two ends of a session made no group: {error}") from None
+        return fabric
+
+    def _greet(self, rank: int, device: torch.device, seconds: float) -> None:
+        """Exchange a number, so that whatever is connected late is connected while the store is there."""
+        mine, theirs = torch.full((1,), rank, device=device), torch.empty(1, dtype=torch.int64, device=device)
+        steps = [lambda: self._group.send([mine], self._other, 0), lambda: self._group.recv([theirs], self._other, 0)]
+        for step in steps if rank == SERVER else reversed(steps):
+            step().wait(timedelta(seconds=seconds))
+        if int(theirs) != self._other:
+            raise StoreError(f"rank {int(theirs)} answered where {self._other} was due")
+
+    def start(self, tensor: Tensor) -> Sending:
+        """Begin to send; the other end has to receive as many bytes. Raises FabricLost."""
+        raw = _bytes(tensor)
+        try:
+            return Sending(self._group.send([raw], self._other, 0), raw)
+        except RuntimeError as error:
+            raise FabricLost(_words(error)) from None
+
+    def send(self, tensor: Tensor) -> None:
+        """Returns when the other end has asked for it, and the kernel has it. Raises FabricLost."""
+        self.start(tensor).wait()
+
+    def receive(self, into: Tensor) -> None:
+        """Receive exactly as many bytes as `into` has. Raises FabricLost, and leaves anything in `into` then."""
+        raw = _bytes(into)
+        try:
+            work = self._group.recv([raw], self._other, 0)
+        except RuntimeError as error:
+            raise FabricLost(_words(error)) from None
+        _wait(work, raw)
+
+    def close(self) -> None:
+        """Let go of the group; the other end sees it within milliseconds. Harmless the second time."""
+        group, self._group = self._group, _Closed()
+        with contextlib.suppress(RuntimeError):
+            group.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Closed:
+    """What is left of a group that was closed."""
+
+    def _refuse(self, *_: object) -> Work:
+        raise RuntimeError("the group was closed")
+
+    send = recv = _refuse
+
+    def abort(self) -> None:
+        """There is nothing to end."""
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The same memory as bytes, so that both ends mean the same, whatever the numbers in it are."""
+    assert tensor.is_contiguous()
+    return tensor.detach().view(-1).view(torch.uint8)
+
+
+def _wait(work: Work, tensor: Tensor) -> None:
+    try:
+        work.wait(timedelta(seconds=patience_seconds(tensor.numel())))
+        if tensor.is_cuda:
+            torch.cuda.current_stream(tensor.device).synchronize()
+    except RuntimeError as error:
+        raise FabricLost(_words(error)) from None
+
+
+def _words(error: RuntimeError) -> str:
+    """gloo says first in which file of its own it noticed."""
+    return f"the other end of the group is lost: {str(error).rpartition('] ')[2] or error}"
+
+
+def _group(store: SessionStore, rank: int, address: str, device: torch.device, timeout: timedelta) -> tuple[Any, str]:
+    """Tell each other what we compute on, and make the group that fits both."""
+    store.set(f"device/{rank}", _identity(device))
+    mine, theirs = (store.get(f"device/{r}").decode() for r in (rank, 1 - rank))
+    if "cpu" not in (mine, theirs) and mine != theirs:
+        return _nccl(store, rank, device, timeout), "nccl"
+    return _gloo(store, rank, address, timeout), "gloo"
+
+
+def _identity(device: torch.device) -> str:
+    """The name of a GPU that is its own on all machines; `cpu` where tensors are in ordinary memory."""
+    if device.type != "cuda" or not torch.distributed.is_nccl_available():
+        return "cpu"
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def _gloo(store: SessionStore, rank: int, address: str, timeout: timedelta) -> ProcessGroupGloo:
+    options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
+    # One device for each group: its port and its thread end with it.
+    options._devices = [ProcessGroupGloo.create_device(hostname=address, lazy_init=False)]
+    options._timeout = timeout
+    options._threads = 1
+    return ProcessGroupGloo(store, rank, 2, options)
+
+
+def _nccl(store: SessionStore, rank: int, device: torch.device, timeout: timedelta) -> Any:
+    from torch.distributed import ProcessGroupNCCL
+
+    torch.cuda.set_device(device)
+    options = ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    group = ProcessGroupNCCL(store, rank, 2, options)
+    group.eager_connect_single_device(device)
+    return group
