@@ -61,6 +61,14 @@ SECTIONS = (
         "Evaluation and checkpoints",
     ),
     Section("execution", "Real or simulated", "", ("execution",), ("device", "precision"), "Device and precision"),
+    Section(
+        "transport",
+        "Between hosts",
+        "How gradients and weights travel where trainers and server are on several machines.",
+        (),
+        ("transport",),
+        "Transport and compression",
+    ),
     Section("faults", "Delays and faults", "", (), ("delays", "restarts"), "Slow trainers and restarts"),
     Section("start", "Start", "", (), ("start",), "Weights to start from"),
     Section("rest", "Seed and priority", "", ("seed", "priority"), ("placement", "version"), "Placement and schema"),
@@ -75,6 +83,7 @@ ROOMS: dict[str, Mapping[str, catalog.Entry]] = {
     "waiting": catalog.WAITINGS,
     "outer": catalog.OUTERS,
     "averaging": catalog.AVERAGINGS,
+    "transport.compression": catalog.COMPRESSIONS,
 }
 
 LABELS = {
@@ -134,6 +143,9 @@ KINDS = {
     "single": "One device",
     "cpu": "CPU",
     "cuda": "GPU (CUDA)",
+    "inline": "Encrypted (inline in TLS)",
+    "fabric": "Fast (fabric, not encrypted)",
+    "none": "None",
     "float32": "32 bits (float32)",
     "bfloat16": "16 bits where it pays (bfloat16)",
 }

@@ -31,6 +31,7 @@ METHOD_PARTS: Mapping[str, Mapping[str, catalog.Entry]] = {
     "waiting": catalog.WAITINGS,
     "averaging": catalog.AVERAGINGS,
     "outer": catalog.OUTERS,
+    "transport.compression": catalog.COMPRESSIONS,
 }
 """Part of a spec → what it may be."""
 PART_LABELS = {
@@ -41,6 +42,7 @@ PART_LABELS = {
     "waiting": "Waiting",
     "averaging": "Averaging",
     "outer": "Outer optimizer",
+    "transport.compression": "Compression",
 }
 SORTS = {
     "newest": "Newest first",

@@ -257,6 +257,24 @@ WAITINGS = _by_kind(
 )
 
 
+COMPRESSIONS = _by_kind(
+    Entry(
+        "bf16",
+        "16 bits a float (bf16)",
+        "workers.methods.compression.bf16:Bf16",
+        "Kalamkar et al. 2019, arXiv:1905.12322",
+        "literature",
+    ),
+    Entry(
+        "top-k",
+        "The largest elements (top-k)",
+        "workers.methods.compression.top_k:TopK",
+        "Stich et al. 2018, arXiv:1809.07599, algorithm 1; Lin et al. 2018, arXiv:1712.01887",
+        "literature",
+    ),
+)
+
+
 AVERAGINGS = _by_kind(
     Entry(
         "recent",
@@ -289,6 +307,7 @@ ROOMS = (
     Room("Waiting: what a trainer does until it is answered", WAITINGS, "candidate"),
     Room("Averaging: which weights are evaluated and exported", AVERAGINGS, "default"),
     Room("Outer optimizers: several local steps in a push", OUTERS, "outer"),
+    Room("Compression: what is pushed between hosts", COMPRESSIONS, "compression"),
 )
 
 
@@ -343,6 +362,20 @@ COMBINATIONS = (
     Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
     Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
     Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),
+    Combination(
+        "transport.compression.kind",
+        tuple(COMPRESSIONS),
+        "waiting.kind",
+        ("blocking",),
+        "changes what is pushed, and a candidate reckons with exactly what it pushed",
+    ),
+    Combination(
+        "transport.compression.kind",
+        tuple(COMPRESSIONS),
+        "outer.kind",
+        ("none", "local-sgd", "diloco", "delayed-nesterov"),
+        "is for gradients and displacements, and elastic averaging pushes weights",
+    ),
     Combination("execution.kind", ("simulate",), "device", ("cpu",), "computes in one slot, on a CPU"),
     Combination("execution.kind", ("simulate",), "evaluation.device", ("cpu",), "computes in one slot, on a CPU"),
 )

@@ -50,6 +50,7 @@ class Fate(IntEnum):
     JOINED = 4  # a trainer came
     LOST = 5  # a trainer went
     END = 6
+    JOINED_COMPRESSED = 7  # a trainer came from another host, and its pushes are compressed on their way
 
 
 class Record(NamedTuple):
@@ -180,8 +181,9 @@ class EventLog:
         """The gradient that came last from `worker` was not finite."""
         self._told.append(Change(Fate.REFUSED, worker))
 
-    def joined(self, worker: int) -> None:
-        self._told.append(Change(Fate.JOINED, worker))
+    def joined(self, worker: int, *, compressed: bool = False) -> None:
+        """`compressed`: its pushes are, on their way here."""
+        self._told.append(Change(Fate.JOINED_COMPRESSED if compressed else Fate.JOINED, worker))
 
     def lost(self, worker: int) -> None:
         """A trainer went, and its gradients that wait are forgotten."""

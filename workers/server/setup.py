@@ -19,6 +19,7 @@ from workers.layout import Layout
 from workers.methods.averaging.recent import RecentMean
 from workers.methods.batch_norm.base import BatchNorm
 from workers.methods.compensation.base import Compensation, MomentumOwner
+from workers.methods.compression.base import Compression
 from workers.methods.gates.softsync import Softsync
 from workers.methods.outer.base import Outer
 from workers.methods.rates.constant import Constant
@@ -56,6 +57,12 @@ def build_window(spec: RunSpec) -> Window | None:
     """Make a trainer's staleness window, empty. None: its scale is the server's business."""
     rule = build_rule(catalog.RATES, spec.rate, spec)
     return rule.window(spec.workers.max) if isinstance(rule, WindowRate) else None
+
+
+def build_compression(spec: RunSpec) -> Compression | None:
+    """Make a trainer's or a reader's compression, with nothing kept in it yet. None: pushes travel as they are."""
+    part = spec.transport.compression
+    return None if part.kind == "none" else build_rule(catalog.COMPRESSIONS, part)
 
 
 def build_model(problem: Problem, seed: int) -> nn.Module:

@@ -28,6 +28,7 @@ from workers.server.passes import EAGER
 from workers.simulator.displacing import CandidateTrainers, trainers_of
 from workers.simulator.snapshots import Snapshot, private
 from workers.simulator.trainers import Measured, Place
+from workers.simulator.wires import Wires
 from workers.spec import RunSpec
 
 GRADIENTS = (Fate.APPLIED, Fate.DROPPED, Fate.REFUSED)
@@ -128,6 +129,7 @@ class Player:
                     f"{restored} leaves the run at version {meta.version}; the log starts at {log.header.restored}"
                 )
         self._trainers = trainers_of(spec, self._run)
+        self._wires = Wires(spec)
         self._private = self._core.rules.answers_privately
         self._own: dict[int, Snapshot] = {}
         """What trainers were answered with, where that is not the server's weights."""
@@ -170,10 +172,12 @@ class Player:
         self._again.flush()
         self._again.arrivals = record.arrival - 1
         match record.fate:
-            case Fate.JOINED:
-                self._again.joined(record.worker)
+            case Fate.JOINED | Fate.JOINED_COMPRESSED:
+                compressed = record.fate == Fate.JOINED_COMPRESSED
+                self._again.joined(record.worker, compressed=compressed)
                 self._core.join(record.worker)
                 self._trainers.forget(record.worker)
+                self._wires.joined(record.worker, compressed=compressed)
             case Fate.LOST:
                 self._again.lost(record.worker)
                 self._own.pop(record.worker, None)
@@ -206,12 +210,14 @@ class Player:
 
     def _compute(self, record: Record, read: Snapshot, place: Place) -> Measured:
         if not isinstance(self._trainers, CandidateTrainers):
-            return self._trainers.compute(record.worker, record.step, read, place)
-        measured = self._trainers.go_on(record.worker, record.step, record.gradients, read)
-        if measured is None:
+            measured = self._trainers.compute(record.worker, record.step, read, place)
+            self._wires.carry(record.worker, place.gradient, measured)
+            return measured
+        own = self._trainers.go_on(record.worker, record.step, record.gradients, read)
+        if own is None:
             raise self._differs(record, "its trainer pushes after another number of gradients")
         self._trainers.leave_in(record.worker, place)
-        return measured
+        return own
 
     def _read(self, record: Record) -> Snapshot:
         version = record.base_version

@@ -13,6 +13,7 @@ from workers.server.core import Push
 from workers.simulator.displacing import CandidateTrainers
 from workers.simulator.snapshots import Snapshot
 from workers.simulator.trainers import Measured, Place, Trainers
+from workers.simulator.wires import Wires
 
 if TYPE_CHECKING:
     from workers.simulator.simulation import Simulation
@@ -31,10 +32,12 @@ class What(IntEnum):
 class Rounds:
     def __init__(self, simulation: Simulation, trainers: Trainers) -> None:
         self._simulation, self._trainers = simulation, trainers
+        self._wires = Wires(simulation.spec)
 
     def joined(self, number: int) -> None:
         """A trainer is new, or as if it were."""
         self._trainers.forget(number)
+        self._wires.joined(number, compressed=True)
 
     def read(self, number: int, read: Snapshot, *, refused: bool = False) -> None:
         """The server sends a trainer weights; `refused`: in place of taking in what it pushed."""
@@ -50,6 +53,7 @@ class Rounds:
         read, worker.read = worker.read, None
         assert read is not None
         measured = self._trainers.compute(number, worker.step, read, place)
+        self._wires.carry(number, place.gradient, measured)
         scale = None if worker.window is None else worker.window.scale
         steps = self._simulation.spec.outer_steps
         return Push(number, place.hand_over, read.version, worker.step, scale, steps), measured

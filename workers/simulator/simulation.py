@@ -306,7 +306,7 @@ class Simulation:
         worker.alive = True
         rate = self.core.rules.rate
         worker.window = rate.window(len(self.workers)) if isinstance(rate, WindowRate) else None
-        self.log.joined(number)
+        self.log.joined(number, compressed=self.spec.transport.compression.kind != "none")
         if self.observer is not None:
             self.observer.joined(number)
         self.core.join(number)

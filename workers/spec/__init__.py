@@ -96,6 +96,7 @@ from workers.spec.trainers import (
     ServerBatchNorm,
     SingleDevice,
 )
+from workers.spec.transport import Bf16, Compression, TopK, Transport, Uncompressed
 
 __all__ = [
     "MAX_TRAINERS",
@@ -106,6 +107,7 @@ __all__ = [
     "Backup",
     "Balanced",
     "BalancedMse",
+    "Bf16",
     "Blocking",
     "Budget",
     "Bursts",
@@ -113,6 +115,7 @@ __all__ = [
     "Checkpoints",
     "Cnn",
     "Compensation",
+    "Compression",
     "Constant",
     "ConstantRate",
     "ConstantTimes",
@@ -188,8 +191,11 @@ __all__ = [
     "Tag",
     "Target",
     "Text",
+    "TopK",
     "TraceTimes",
     "Transformer",
+    "Transport",
+    "Uncompressed",
     "WindowRate",
     "Workers",
 ]

@@ -29,6 +29,7 @@ from workers.spec.trainers import (
     ServerBatchNorm,
     SingleDevice,
 )
+from workers.spec.transport import Transport
 from workers.spec_errors import Finding, Misfits, SpecError, explain
 from workers.spec_values import check_plain
 
@@ -75,6 +76,8 @@ class RunSpec(Part):
     """What a trainer does until it is answered."""
     outer: Outer = NoOuter()
     """Whether trainers make several steps of their own for each push."""
+    transport: Transport = Transport()
+    """How gradients and weights travel between hosts."""
     budget: Budget
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
