@@ -1,5 +1,4 @@
 import contextlib
-import multiprocessing
 import os
 import random
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.engine import harness
 from tests.engine.channels import SocketChannel, pair
 from workers.transport import fabric
 from workers.transport.fabric import SERVER, TRAINER, Fabric, FabricLost
@@ -169,6 +169,7 @@ def _killed_in_mid_send(process: BaseProcess, server: Fabric) -> float:
         got = torch.zeros(25_000_000)
         arrives = pool.submit(server.receive, got)
         while not got[100_000]:
+            assert not arrives.done()
             time.sleep(0.0005)
         assert process.pid is not None
         os.kill(process.pid, 9)
@@ -181,13 +182,39 @@ def _killed_in_mid_send(process: BaseProcess, server: Fabric) -> float:
 
 def test_a_killed_peer_is_seen_within_a_fraction_of_a_second() -> None:
     mine, theirs = socket.socketpair()
-    process = multiprocessing.get_context("fork").Process(target=_send_without_end, args=(theirs,), daemon=True)
+    process = harness.CONTEXT.Process(target=_send_without_end, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
     server = Fabric.meet(SocketChannel(mine), SERVER, address=LOOPBACK)
     with server:
         assert _killed_in_mid_send(process, server) < 1.0
     process.join(10)
+
+
+def _receive_a_little(connection: socket.socket) -> None:
+    end = Fabric.meet(SocketChannel(connection), TRAINER, address=LOOPBACK)
+    end.receive(torch.empty(1))
+    got = torch.zeros(25_000_000)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(end.receive, got)
+        while not got[100_000]:
+            time.sleep(0.0005)
+        os.kill(os.getpid(), 9)
+
+
+def test_a_killed_receiver_is_seen_too() -> None:
+    mine, theirs = socket.socketpair()
+    process = harness.CONTEXT.Process(target=_receive_a_little, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    with Fabric.meet(SocketChannel(mine), SERVER, address=LOOPBACK) as server:
+        server.send(torch.ones(1))
+        began = time.monotonic()
+        with pytest.raises(FabricLost):
+            server.send(torch.ones(25_000_000))
+        assert time.monotonic() - began < fabric.PATIENCE_SECONDS
+    process.join(10)
+    assert process.exitcode == -9
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

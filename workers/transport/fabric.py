@@ -12,6 +12,9 @@ it aborts). This is for networks whose every machine is trusted.
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +27,10 @@ from workers.transport.store import Channel, SessionStore, StoreError
 
 SERVER, TRAINER = 0, 1
 """Ranks."""
+TENSORS, RECEIPTS = 0, 1
+"""Tags."""
 MEETING_SECONDS = 20.0
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 5.0
 LEAST_BYTES_PER_SECOND = 1 << 20
 """A line slower than this is as good as none."""
 
@@ -39,15 +44,20 @@ def patience_seconds(size_bytes: int) -> float:
     return PATIENCE_SECONDS + size_bytes / LEAST_BYTES_PER_SECOND
 
 
-class Sending:
-    """A tensor on its way. It must not be changed until `wait` has returned."""
+class Moving:
+    """A tensor on its way out. It must be left alone until `wait` has returned."""
 
-    def __init__(self, work: Work, tensor: Tensor) -> None:
-        self._work, self._tensor = work, tensor
+    def __init__(self, group: Any, other: int, tensor: Tensor) -> None:
+        self._bytes = _bytes(tensor)
+        self._mark = torch.zeros(1, dtype=torch.uint8, device=tensor.device)
+        with _lost():
+            self._works = [group.send([t], other, TENSORS) for t in (self._bytes, self._mark)]
+            # When the other end dies, gloo tells those that wait for what has not begun, but not who is sending.
+            self._works.append(group.recv([torch.empty_like(self._mark)], other, RECEIPTS))
 
     def wait(self) -> None:
-        """Raises FabricLost."""
-        _wait(self._work, self._tensor)
+        """Returns when the other end has it. Raises FabricLost."""
+        _finish(self._works, self._bytes)
 
 
 class Fabric:
@@ -91,26 +101,24 @@ class Fabric:
         if int(theirs) != self._other:
             raise StoreError(f"rank {int(theirs)} answered where {self._other} was due")
 
-    def start(self, tensor: Tensor) -> Sending:
+    def start(self, tensor: Tensor) -> Moving:
         """Begin to send; the other end has to receive as many bytes. Raises FabricLost."""
-        raw = _bytes(tensor)
-        try:
-            return Sending(self._group.send([raw], self._other, 0), raw)
-        except RuntimeError as error:
-            raise FabricLost(_words(error)) from None
+        return Moving(self._group, self._other, tensor)
 
     def send(self, tensor: Tensor) -> None:
-        """Returns when the other end has asked for it, and the kernel has it. Raises FabricLost."""
+        """Returns when the other end has it. Raises FabricLost."""
         self.start(tensor).wait()
 
     def receive(self, into: Tensor) -> None:
         """Receive exactly as many bytes as `into` has. Raises FabricLost, and leaves anything in `into` then."""
         raw = _bytes(into)
-        try:
-            work = self._group.recv([raw], self._other, 0)
-        except RuntimeError as error:
-            raise FabricLost(_words(error)) from None
-        _wait(work, raw)
+        mark = torch.empty(1, dtype=torch.uint8, device=into.device)
+        with _lost():
+            # A byte follows each tensor and is waited for first: gloo does not tell who is receiving when the other end
+            # dies in the middle, only those that wait for what has not begun.
+            works = [self._group.recv([t], self._other, TENSORS) for t in (raw, mark)]
+            _finish(works, raw)
+            _finish([self._group.send([mark], self._other, RECEIPTS)], mark)
 
     def close(self) -> None:
         """Let go of the group; the other end sees it within milliseconds. Harmless the second time."""
@@ -145,18 +153,28 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.detach().view(-1).view(torch.uint8)
 
 
-def _wait(work: Work, tensor: Tensor) -> None:
+@contextmanager
+def _lost() -> Iterator[None]:
     try:
-        work.wait(timedelta(seconds=patience_seconds(tensor.numel())))
-        if tensor.is_cuda:
-            torch.cuda.current_stream(tensor.device).synchronize()
+        yield
     except RuntimeError as error:
         raise FabricLost(_words(error)) from None
 
 
+def _finish(works: list[Work], tensor: Tensor) -> None:
+    """Wait for all of them, the last one first. Raises FabricLost."""
+    patience = timedelta(seconds=patience_seconds(tensor.numel()))
+    with _lost():
+        for work in reversed(works):
+            work.wait(patience)
+        if tensor.is_cuda:
+            torch.cuda.current_stream(tensor.device).synchronize()
+
+
 def _words(error: RuntimeError) -> str:
-    """gloo says first in which file of its own it noticed."""
-    return f"the other end of the group is lost: {str(error).rpartition('] ')[2] or error}"
+    """gloo says first in which file of its own it noticed, and last what one might do about it."""
+    what = re.sub(r"^\[\S+\] ", "", str(error)).partition(". This is typically")[0]
+    return f"the other end of the group is lost: {what}"
 
 
 def _group(store: SessionStore, rank: int, address: str, device: torch.device, timeout: timedelta) -> tuple[Any, str]:
