@@ -57,6 +57,7 @@ RULES = [
     Rule("workers/catalog.py", banned=("torch",)),
     Rule("workers/events.py", banned=("torch",)),
     Rule("workers/assignment.py", banned=("torch",)),
+    Rule("workers/gpus.py", banned=("torch",)),
     *(Rule(file, banned=("torch",)) for file in NODE_SIDE),
 ]
 

@@ -14,6 +14,7 @@ from tests.control.conftest import OUR_HOME, spec
 from trainhub import machines, places
 from trainhub.actions import members, nodes, placement, runs
 from trainhub.models import Member, Node, Project, Run, Slot
+from trainhub.scheduler import Scheduler
 from workers import children, gpus
 from workers.assignment import Assignment, Role
 from workers.bridge import Place, Supervisor
@@ -76,6 +77,18 @@ def test_a_wrong_number_of_trainers_a_gpu_is_named(given: str) -> None:
         ValueError, match=f"TRAINHUB_TRAINERS_PER_GPU must be a whole number of at least 1, got '{given}"
     ):
         places.trainers_per_gpu({"TRAINHUB_TRAINERS_PER_GPU": given})
+
+
+def test_a_run_on_gpus_waits_where_there_are_none_and_is_told_why(project: Project, alice: User) -> None:
+    register([], cpus=4)
+    run = runs.submit(project=project, owner=alice, spec=spec(device="cuda"))
+    scheduler = Scheduler(threading.Event())
+    scheduler.tick()
+    assert Run.objects.get(pk=run.pk).waiting_reason == "needs cuda slots, and no node it may run on has one"
+    register(GPUS, cpus=4)
+    scheduler.tick()
+    kinds = Member.objects.filter(attempt__run=run).order_by("rank").values_list("slot__kind", flat=True)
+    assert list(kinds) == ["cpu", "cuda", "cuda"]
 
 
 # ------------------------------------------------------------ what children are told

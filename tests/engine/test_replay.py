@@ -81,6 +81,13 @@ def test_trainers_that_step_by_themselves_come_out_again_to_the_bit(tmp_path: Pa
     assert again.differences(saved) == []
 
 
+def test_a_log_of_a_run_on_gpus_is_refused_with_the_reason(tmp_path: Path) -> None:
+    log, _ = ran(tmp_path, budget={"updates": 3})
+    there = replace(log, header=replace(log.header, device="cuda"))
+    with pytest.raises(Refused, match="this run computed on cuda, where sums are made in another order each time"):
+        replay(there)
+
+
 def test_a_killed_candidate_and_its_successor_come_out_again(tmp_path: Path) -> None:
     work = CNN | BY_THEMSELVES["candidate"] | {"rate": {"kind": "constant"}, "workers": 2, "budget": {"updates": 60}}
     with Gang(spec_of(**work), tmp_path) as gang:

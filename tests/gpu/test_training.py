@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from tests.engine.harness import spec_of
 from tests.gpu.conftest import WAYS, GpuGang
+from tests.gpu.rules import RULES
 from workers import checkpoint, events
 from workers.assignment import SERVER_WORKER, Outcome, Role
 from workers.server import event_log
@@ -94,30 +95,10 @@ def test_a_server_on_the_gpu_takes_trainers_on_cpus_too(tmp_path: Path) -> None:
         assert final(gang)["metrics"]["accuracy"] > 0.85
 
 
-RULES: dict[str, dict[str, Any]] = {
-    "adamw": {"optimizer": {"kind": "adamw", "learning_rate": 0.005, "weight_decay": 0.01}},
-    "muon": {"optimizer": {"kind": "muon", "learning_rate": 0.02}, "averaging": {"kind": "recent"}},
-    "dc-asgd-a": {"compensation": {"kind": "dc-asgd-a"}},
-    "gap-aware": {"compensation": {"kind": "gap-aware"}},
-    "multi-asgd": {"compensation": {"kind": "multi-asgd"}, "rate": {"kind": "constant"}},
-    "dana-zero": {"compensation": {"kind": "dana-zero"}, "rate": {"kind": "constant"}},
-    "softsync": {"gate": {"kind": "softsync", "c": 2, "waiting": False}, "rate": {"kind": "balanced"}},
-    "sync": {"gate": {"kind": "sync"}},
-    "window": {"rate": {"kind": "window"}},
-    "easgd": {"outer": {"kind": "easgd", "steps": 3}, "rate": {"kind": "constant"}},
-    "diloco": {"outer": {"kind": "diloco", "steps": 3}, "rate": {"kind": "constant"}, "gate": {"kind": "sync"}},
-    "delayed-nesterov": {"outer": {"kind": "delayed-nesterov", "steps": 3}, "rate": {"kind": "constant"}},
-    "candidate": {"waiting": {"kind": "candidate"}, "rate": {"kind": "constant"}},
-}
-OWN_MOMENTUM = ("gap-aware", "multi-asgd", "dana-zero")
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_method_works_there_and_its_state_is_saved_and_taken_up(tmp_path: Path, rule: str, way: str) -> None:
     work: dict[str, Any] = DIGITS | {"seed": 1, "clip_norm": 5.0} | RULES[rule]
-    if rule in OWN_MOMENTUM:
-        work["optimizer"] = {"kind": "sgd", "learning_rate": 0.02}
     with GpuGang(spec_of(**work, budget={"updates": 40}), tmp_path, way=way) as first:
         assert first.end().outcome is Outcome.COMPLETED, first.server.log
         path = final(first)["path"]

@@ -74,8 +74,9 @@ def moved(pixels: Tensor) -> Tensor:
     """Cut each image out of itself with a black frame around it, at a random place."""
     n, channels, height, width = pixels.shape
     frame_y, frame_x = max(1, height // CROP_SHARE), max(1, width // CROP_SHARE)
-    framed = functional.pad(pixels, (frame_x, frame_x, frame_y, frame_y))
+    framed, where = functional.pad(pixels, (frame_x, frame_x, frame_y, frame_y)), pixels.device
     rows = torch.randint(2 * frame_y + 1, (n, 1)) + torch.arange(height)
     columns = torch.randint(2 * frame_x + 1, (n, 1)) + torch.arange(width)
     which, channel = torch.arange(n).reshape(-1, 1, 1, 1), torch.arange(channels).reshape(1, -1, 1, 1)
-    return framed[which, channel, rows.reshape(n, 1, -1, 1), columns.reshape(n, 1, 1, -1)]
+    places = which, channel, rows.reshape(n, 1, -1, 1), columns.reshape(n, 1, 1, -1)
+    return framed[tuple(index.to(where) for index in places)]

@@ -68,7 +68,7 @@ class Muon:
         self._gradient = torch.zeros_like(weights)
         self._gradients = tiling.of(self._gradient)
         plain = sum(s.size for s in segments if not _is_matrix(s))
-        self._second = torch.zeros(plain)
+        self._second = weights.new_zeros(plain)
         self._pieces = self._cut(tiling, weights, segments)
         self.steps = 0
 
