@@ -18,6 +18,7 @@ ALL = {
     "hand-overs": "hand_overs",
     "latency": "latency",
     "pages": "pages",
+    "telemetry": "telemetry",
     "gpu": "gpu",
 }
 """Name to module, whose `main()` returns the rows. Quick ones first."""
