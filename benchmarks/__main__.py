@@ -13,6 +13,7 @@ ALL = {
     "cycle": "cycle",
     "peers": "peers.table",
     "one-trainer": "one_trainer",
+    "transports": "transports",
     "scaling": "scaling",
     "straggler": "straggler",
     "hand-overs": "hand_overs",
