@@ -9,6 +9,7 @@ torch by itself would let convolutions round to TF32's 11. Who wants speed for f
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -67,9 +68,10 @@ class Device(Protocol):
         ...
 
     def pin(self, host: Tensor) -> Callable[[], object]:
-        """Let copies from and to this host memory, which starts on a page, run beside everything else.
+        """Let copies from and to this host memory run beside everything else, if it starts on a page as a slot's does.
 
-        What is returned ends that; it has to be called before the memory is unmapped.
+        What is returned ends that; it has to be called before the memory is unmapped. Other memory may share its pages
+        with somebody else's, so it stays as it is: copies are right all the same, and slower.
         """
         ...
 
@@ -219,7 +221,7 @@ class Cuda:
 
     def pin(self, host: Tensor) -> Callable[[], object]:
         size, cudart = host.numel() * host.element_size(), torch.cuda.cudart()  # type: ignore[no-untyped-call]
-        if size == 0:
+        if size == 0 or host.data_ptr() % mmap.PAGESIZE:
             return _nothing
         if error := int(cudart.cudaHostRegister(host.data_ptr(), size, PORTABLE)):
             # Not to be passed over: the next kernel would be blamed for it.

@@ -5,19 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 from tests.engine.harness import Gang, spec_of
+from tests.engine.late import LateDevice
 from workers import checkpoint
 from workers.assignment import Outcome, Role
-from workers.devices import HOST, Feed, Lane, Pairs, autocast, mapped
+from workers.devices import HOST, autocast, mapped
 from workers.layout import Layout
 from workers.methods.batch_norm.local import LocalBatchNorm
 from workers.problems import registry
@@ -31,49 +30,6 @@ from workers.transport.mirror import Mirror, MirroredSession, Same, mirror, on_d
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class LateLane:
-    """Copies as late as a GPU might: not before somebody waits for them."""
-
-    def __init__(self) -> None:
-        self._pending: list[tuple[Tensor, Tensor]] = []
-
-    def copy(self, pairs: Pairs) -> None:
-        self._pending += pairs
-
-    def wait(self) -> None:
-        for target, source in self._pending:
-            target.copy_(source)
-        self._pending = []
-
-    join = wait
-
-
-class LateDevice:
-    """A CPU that behaves like a GPU towards host memory: its vectors are others, and copies take until waited for."""
-
-    where = torch.device("cpu")
-    gpu = ""
-
-    def __init__(self) -> None:
-        self.pinned: list[int] = []
-
-    def seed(self, number: int) -> None:
-        HOST.seed(number)
-
-    def settle(self) -> None:
-        pass
-
-    def pin(self, host: Tensor) -> Callable[[], object]:
-        self.pinned.append(host.data_ptr())
-        return lambda: self.pinned.remove(host.data_ptr())
-
-    def lane(self) -> Lane:
-        return LateLane()
-
-    def feed(self, batches: Iterator[Any]) -> Feed:
-        return HOST.feed(batches)
 
 
 def test_vectors_come_and_go_and_nothing_moves_by_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -27,6 +28,11 @@ def in_a_process(work: Callable[[str], None]) -> None:
     assert child.exitcode == 0
 
 
+def paged(value: float) -> torch.Tensor:
+    """Host memory that starts on a page, as a slot's."""
+    return torch.frombuffer(mmap.mmap(-1, 4 * FLOATS), dtype=torch.float32).fill_(value)
+
+
 def busy(device: torch.device) -> torch.Tensor:
     """Work that a GPU needs a while for."""
     x = torch.ones(4096, 4096, device=device)
@@ -36,7 +42,7 @@ def busy(device: torch.device) -> torch.Tensor:
 
 
 def give_behind_work(gpu: str) -> None:
-    device, host = Cuda(gpu), torch.zeros(FLOATS)
+    device, host = Cuda(gpu), paged(0.0)
     there = Mirror([host], device)
     there.vectors[0].add_(busy(device.where)[0, 0])  # known only when all of the work is done
     there.give()
@@ -44,7 +50,7 @@ def give_behind_work(gpu: str) -> None:
 
 
 def bring_before_work(gpu: str) -> None:
-    device, host = Cuda(gpu), torch.ones(FLOATS)
+    device, host = Cuda(gpu), paged(1.0)
     there = Mirror([host], device)
     for number in range(1, 20):
         host.fill_(number)
@@ -66,12 +72,14 @@ def feed_in_order(gpu: str) -> None:
 
 
 def pin_again_when_let_go(gpu: str) -> None:
-    device, host = Cuda(gpu), torch.ones(FLOATS)
+    device, host = Cuda(gpu), paged(1.0)
     for _ in range(3):
         there = Mirror([host], device)
+        assert host.is_pinned()
         there.bring()
         device.settle()
         del there
+        assert not host.is_pinned()
 
 
 @pytest.mark.parametrize("work", [give_behind_work, bring_before_work, feed_in_order, pin_again_when_let_go])
