@@ -17,6 +17,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from workers.assignment import Assignment, Cause, Exit, Outcome, Role
 from workers.failures import Failure, ServerLost, is_out_of_memory, last_lines
@@ -32,6 +33,10 @@ ROLES = {
 }
 NICENESS = {Role.EVALUATOR: 10, Role.SIMULATION: 10}
 """Nobody waits for these: live training, agents and pages go first."""
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 class StopSignal:
@@ -53,7 +58,7 @@ class StopSignal:
     def fileno(self) -> int:
         return self._read.fileno()
 
-    def wait(self, seconds: float, *others: socket.socket) -> None:
+    def wait(self, seconds: float, *others: HasFileno) -> None:
         """Wait for `seconds`; a stop, or anything to read on `others`, ends it early."""
         if not self.requested:
             select.select([self.fileno(), *(o.fileno() for o in others)], [], [], max(0.0, seconds))

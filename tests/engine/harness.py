@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,12 @@ import numpy.typing as npt
 from workers import events, process
 from workers.assignment import SERVER_WORKER, Assignment, Exit, Role
 from workers.spec import RunSpec
+from workers.transport import credentials, tls
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["workers.preload", "pytest"])
+Transport = Literal["shared memory", "tls"]
+TRANSPORTS: tuple[Transport, ...] = ("shared memory", "tls")
 END_SECONDS = 60.0
 POLL_SECONDS = 0.01
 KEY = b"the key of this run, 32 bytes --"
@@ -119,14 +122,20 @@ class Gang:
         trainers: int | None = None,
         data: str = "",
         kernels: str = "",
+        transport: Transport = "shared memory",
+        through: Callable[[tuple[str, int]], tuple[str, int]] | None = None,
     ) -> None:
+        """`transport` is how trainers reach the server. `through` leads them there another way than by its address."""
         self.spec, self.folder, self.run, self.attempt, self.restore = spec, folder, run, attempt, restore
         self.data, self.kernels = data, kernels
         # Socket paths end at 107 bytes, and pytest's folders are longer than that.
         self.runtime = Path(tempfile.mkdtemp(prefix="th-"))
         self._members = 0
+        self._through = through
+        self.credentials = None if transport == "shared memory" else credentials.make(run=run, epoch=attempt)
         self.all: list[Member] = []
         self.server = self.start(Role.SERVER)
+        self.trainers_endpoint = self._find_server() if self.credentials else str(self.runtime / "server")
         self.trainers = [self.start(Role.TRAINER, w) for w in range(spec.workers.max if trainers is None else trainers)]
         self.evaluator = self.start(Role.EVALUATOR) if evaluator else None
 
@@ -141,7 +150,7 @@ class Gang:
             "worker": worker,
             "work_dir": str(self.folder / f"{self.run}-{self.attempt}-{self._members}"),
             "checkpoint_dir": str(self.folder / "checkpoints"),
-            "endpoint": str(self.runtime / "server"),
+            "endpoint": self.trainers_endpoint if role is Role.TRAINER else str(self.runtime / "server"),
             "spec": self.spec.canonical(),
             "shm_prefix": self.shm_prefix,
             "run_key": KEY,
@@ -149,7 +158,18 @@ class Gang:
             "data": self.data,
             "kernels": self.kernels,
         }
+        if self.credentials and role is Role.SERVER:
+            values |= {"listen": "127.0.0.1", "tls": self.credentials.server}
+        elif self.credentials and role is Role.TRAINER:
+            values |= {"tls": self.credentials.trainers}
         return Assignment(**values | changes)
+
+    def _find_server(self) -> str:
+        """Where trainers of other hosts reach the server, once it listens."""
+        self.wait_for(lambda: bool(self.server.events("listening")))
+        self.address = tls.parse(self.server.events("listening")[0].data["address"])
+        host, port = self._through(self.address) if self._through else self.address
+        return f"{tls.SCHEME}{host}:{port}"
 
     @property
     def shm_prefix(self) -> str:

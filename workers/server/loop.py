@@ -26,6 +26,9 @@ from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
 from workers.server.telemetry import Measurements, Telemetry
 from workers.transport import frames
 from workers.transport.frames import Frame, FrameError, Kind
+from workers.transport.gateway import Gateway
+from workers.transport.refusals import Refusals
+from workers.transport.relay import Terms
 from workers.transport.shared_memory import SlotSize, check_room
 
 GATHER_SECONDS = 15.0
@@ -81,6 +84,8 @@ class Server:
         identity = self._identity()
         self._sessions = Sessions(identity, child.stop)
         self._memories = Memories(identity.trainer, self._device)
+        self._refusals = Refusals(child.reporter)
+        self._gateway = self._open_door(identity)
         rule, own = self._core.rules.batch_norm, child.spec.displaces
         self._telemetry = Telemetry(child.reporter, self._run.layout, self._run.metrics, rule, own=own)
         self._measurements = Measurements(len(self._run.metrics), own=own)
@@ -137,6 +142,12 @@ class Server:
         check_room(workers * trainer.size_bytes + evaluator.size_bytes, f"a run of {workers} trainers")
         return Identity(self._assignment, layout.manifest(self._run.metrics), trainer, evaluator, workers)
 
+    def _open_door(self, identity: Identity) -> Gateway | None:
+        """Listen for trainers of other hosts. None: this run has none, and no port is opened."""
+        if not self._assignment.listen:
+            return None
+        return Gateway(Terms(self._assignment, identity.trainer), self._refusals, self._stop)
+
     # ------------------------------------------------------------ the life of a run
 
     def serve(self) -> Exit:
@@ -145,7 +156,7 @@ class Server:
             "listening",
             "the server listens",
             endpoint=self._assignment.endpoint,
-            address="",
+            address=self._gateway.address if self._gateway else "",
             version=self._core.version,
         )
         try:
@@ -154,6 +165,9 @@ class Server:
             return self._finish(self._ending)
         finally:
             self._sessions.close()
+            if self._gateway is not None:
+                self._gateway.close()
+            self._refusals.close()
             self._log_writer.close()
 
     def _turn(self) -> None:
@@ -309,7 +323,13 @@ class Server:
         self._log.joined(session.worker)
         self._core.join(session.worker)
         self._reporter.event(
-            "joined", f"{session.who} joined", worker=session.worker, member=session.member, version=self._core.version
+            "joined",
+            f"{session.who} joined over {session.transport}{f' from {session.peer}' if session.peer else ''}",
+            worker=session.worker,
+            member=session.member,
+            version=self._core.version,
+            transport=session.transport,
+            peer=session.peer,
         )
         if self._started_at is not None:
             self._send_weights(session)
@@ -352,9 +372,7 @@ class Server:
     def _refuse(self, session: Session, reason: str) -> None:
         self._sessions.cut(session, reason)
         self._forget(session)
-        self._reporter.event(
-            "refused", f"{session.who if session.joined else 'a connection'} was refused: {reason}", level="warning"
-        )
+        self._refusals.tell(session.who if session.joined else "a connection", reason, peer=session.peer)
 
     def _say(self, session: Session, kind: Kind, *, flags: int = 0) -> None:
         try:

@@ -21,11 +21,10 @@ from workers.process import StopSignal
 from workers.server.memory import Memory
 from workers.server.passes import HandOver
 from workers.transport import frames
-from workers.transport.frames import Frame, Kind
+from workers.transport.frames import Frame, JoinBody, Kind
 from workers.transport.shared_memory import RECEIVE_BYTES, Slot, SlotSize
 
 BACKLOG = 1024
-MANIFEST_BYTES = 32
 JOIN_SECONDS = 5.0
 STRANGERS = 64
 """Connections that have not joined yet; more are cut at once."""
@@ -75,6 +74,9 @@ class Session:
         """Where the server's core finds the trainer's vectors; `place` is made of it."""
         self.staleness = 0
         """What its last gradient met; told with the next weights."""
+        self.transport = "shared memory"
+        self.peer = ""
+        """Address that a trainer of another host comes from."""
 
     @property
     def who(self) -> str:
@@ -217,6 +219,8 @@ class Sessions:
 
     def make_slot(self, session: Session, frame: Frame) -> Slot:
         """Let a child in that has shown who it is, and make its slot. Raises Refusal or Failure."""
+        if frame.kind == Kind.JOIN and frame.flags & frames.BY:
+            session.transport, _, session.peer = JoinBody.of(frame).by.rpartition(" ")
         self._check_join(frame)
         session.evaluator = bool(frame.flags & frames.EVALUATOR)
         session.member, session.worker, session.joined = frame.member, frame.worker, True
@@ -229,9 +233,10 @@ class Sessions:
     def _check_join(self, frame: Frame) -> None:
         if frame.kind != Kind.JOIN:
             raise Refusal("the first frame of a session is a join")
-        if not hmac.compare_digest(frame.body[MANIFEST_BYTES:], self.identity.assignment.run_key):
+        shown = JoinBody.of(frame)
+        if not hmac.compare_digest(shown.key, self.identity.assignment.run_key):
             raise Refusal("this is not the key of this run")
-        if not hmac.compare_digest(frame.body[:MANIFEST_BYTES], self.identity.manifest):
+        if not hmac.compare_digest(shown.manifest, self.identity.manifest):
             raise Refusal("the model is not laid out as the server's: do both have the same code and spec?")
         if frame.flags & frames.EVALUATOR:
             if self.evaluator() is not None:

@@ -88,7 +88,9 @@ class OuterTrainer(DisplacingTrainer):
             self._session.push(report, step=answer.step, gradients=steps)
             answer = self._next(answer.step + steps)
             wait_seconds = time.perf_counter() - pushed_at
-            if not answer.applied:
+            if answer.rejoined:
+                batches, wait_seconds = self._stream(answer.step), math.nan
+            if answer.rejoined or not answer.applied:
                 self._optimizer.reset()
         self._session.leave()
 
@@ -141,7 +143,7 @@ class CandidateTrainer(DisplacingTrainer):
             displacement, rate = self._own_step(batches, step, clock)
             step += 1
             answer = self._look()
-            if answer is not None and not answer.applied:
+            if answer is not None and (answer.rejoined or not answer.applied):
                 self._optimizer.reset()
                 batches, step = self._begin(answer)
             else:

@@ -24,10 +24,10 @@ from workers.spec import RunSpec
 from workers.trainer.batches import Batches, stream
 from workers.trainer.delays import Delays
 from workers.trainer.steps import Gradients, Steps
+from workers.transport import choose
 from workers.transport.base import Answer, Report, RunEnded, TrainerSession
-from workers.transport.delayed import DelayedSession, Line
 from workers.transport.mirror import on_device
-from workers.transport.shared_memory import SharedMemorySession, SlotSize
+from workers.transport.shared_memory import SlotSize
 
 START_SECONDS = 1.0
 
@@ -96,10 +96,7 @@ class Trainer:
         layout = self._layout
         manifest = layout.manifest([m.name for m in self._problem.metrics])
         size = SlotSize.trainer(layout, self._batch_norm)
-        session = SharedMemorySession(self._child.assignment, self._child.stop, manifest, size)
-        line = Line.of(self._spec.delays, self._child.assignment.worker)
-        slow = session if line is None else DelayedSession(session, line, self._child.stop)
-        return on_device(slow, self._device)
+        return on_device(choose.connect(self._child, manifest, size), self._device)
 
     def _make_vectors(self) -> Vectors:
         """What the model computes with and leaves its results in: the slot itself, so that nothing is copied."""
@@ -137,6 +134,9 @@ class Trainer:
             ready = self._begin_step(batches, answer.step + 1)  # while the server works
             answer = self._next(answer.step + 1)
             wait_seconds = time.perf_counter() - pushed_at - ready.seconds
+            if answer.rejoined:
+                batches, wait_seconds = self._stream(answer.step), math.nan
+                ready = self._begin_step(batches, answer.step)
         self._session.leave()
 
     def _started(self) -> Answer | None:
@@ -150,6 +150,9 @@ class Trainer:
     def _next(self, due: int) -> Answer:
         """Wait for the answer to a push, behind which step number `due` comes."""
         answer = self._session.answer()
+        if answer.rejoined:
+            self._begin_anew()
+            return answer
         if answer.step != due:
             raise Failure(Cause.ENGINE, f"the server goes on with step {answer.step} where {due} was due")
         if not answer.applied:
@@ -157,6 +160,11 @@ class Trainer:
         elif self._window is not None:
             self._window.add(answer.staleness)
         return answer
+
+    def _begin_anew(self) -> None:
+        """Forget what a newcomer would not know: to the server, and to who replays the run, this trainer is one."""
+        self._reset_statistics()
+        self._window = build_window(self._spec)
 
     def _stream(self, step: int) -> Feed:
         spec, worker = self._spec, self._child.assignment.worker

@@ -67,6 +67,9 @@ class Answer(NamedTuple):
     """Gradients that the server has applied in all: the clock of schedules."""
     staleness: int
     """Versions between that gradient's read and its apply; 0 where it was not applied."""
+    rejoined: bool = False
+    """The session broke and was opened anew. Whether the push before was applied, `step` tells: begin from there, as a
+    newcomer does, with nothing carried over."""
 
 
 class RunEnded(Exception):

@@ -68,7 +68,8 @@ class DelayedSession:
     def answer(self) -> Answer:
         if not self._under_way:
             return self._session.answer()  # the first weights: nothing has been sent for them
-        patience = ANSWER_SECONDS + 2.0 * (self._line.push_seconds + self._line.pull_seconds)
+        # The session gives up by itself; where it can join anew, that takes it up to three times its own patience.
+        patience = 3.0 * ANSWER_SECONDS + 2.0 * (self._line.push_seconds + self._line.pull_seconds)
         try:
             came = self._inbox.get(timeout=patience)
         except queue.Empty:

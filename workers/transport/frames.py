@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 MAGIC = 0x54485031
 HEADER = struct.Struct("<IHHIQQQqQQQQQQd")
 MAX_BODY_BYTES = 64 * 1024
 MAX_FRAME_BYTES = HEADER.size + MAX_BODY_BYTES
+MANIFEST_BYTES = 32
 
 
 class Kind(IntEnum):
-    JOIN = 1  # child: manifest (32 bytes) and the run's key
+    JOIN = 1  # child: manifest (32 bytes), by which way it comes (see BY), and the run's key
     WELCOME = 2  # server: how many training examples there are in all (8 bytes), and the name of the child's slot
     READY = 3  # child: it has mapped the slot; body: the UUID of the GPU it computes on, if it does
     WEIGHTS = 4  # server: new weights are in the slot; go on with `step`
@@ -26,6 +27,8 @@ class Kind(IntEnum):
     STOP = 8  # server: the run ends
     LEAVE = 9  # child: it goes in order
     REFUSED = 10  # server: why this session ends
+    TENSOR = 11  # between hosts: body: what the bytes behind it are
+    BEAT = 12  # between hosts, server: the answer is not there yet, but the line is
     MEMORY = 20  # server, to a READY that names a GPU: the handle of memory on it; empty: the slot serves
 
 
@@ -35,6 +38,7 @@ EXAMPLES = struct.Struct("<Q")
 
 # Flags
 EVALUATOR = 1  # in JOIN
+BY = 2  # in JOIN: the body says by which way; a trainer of this host need not say
 COMPLETED = 1  # in STOP: the run is through; without it, it was stopped
 NOT_APPLIED = 1  # in WEIGHTS: the gradient before was not finite and left no trace
 
@@ -82,6 +86,26 @@ def pack(
 ) -> bytes:
     numbers = (run, epoch, member, worker, sequence, base_version, version, step, staleness, gradients, scale)
     return HEADER.pack(MAGIC, kind, flags, len(body), *numbers) + body
+
+
+class JoinBody(NamedTuple):
+    """What a child shows at its join. `by`: the way of its tensors, in a relay's words the peer's address too."""
+
+    manifest: bytes
+    by: str
+    key: bytes
+
+    def pack(self) -> bytes:
+        by = self.by.encode()
+        return self.manifest + (bytes([len(by)]) + by if by else b"") + self.key
+
+    @classmethod
+    def of(cls, frame: Frame) -> Self:
+        manifest, rest = frame.body[:MANIFEST_BYTES], frame.body[MANIFEST_BYTES:]
+        if not frame.flags & BY:
+            return cls(manifest, "", rest)
+        end = 1 + (rest[0] if rest else 0)
+        return cls(manifest, rest[1:end].decode("ascii", errors="replace"), rest[end:])
 
 
 class Decoder:

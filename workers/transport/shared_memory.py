@@ -33,7 +33,7 @@ from workers.methods.batch_norm.base import BatchNorm
 from workers.process import StopSignal
 from workers.transport import cuda_ipc, frames
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
-from workers.transport.frames import Frame, Kind
+from workers.transport.frames import Frame, JoinBody, Kind
 
 FOLDER = Path("/dev/shm")
 PAGE_BYTES = 4096
@@ -187,6 +187,14 @@ def _too_small(needed_bytes: int, what: str) -> Failure:
     )
 
 
+class RefusedByServer(Failure):
+    """The server does not want this child, and says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Cause.FENCED, f"the server refused this child: {reason}")
+        self.reason = reason
+
+
 class ClientSession:
     """A child's end of its socket to the server: join, then frames one after another."""
 
@@ -272,7 +280,7 @@ class ClientSession:
         frame = self._frames.pop(0)
         self._received += 1
         if frame.kind == Kind.REFUSED:
-            raise Failure(Cause.FENCED, f"the server refused this child: {frame.body.decode(errors='replace')}")
+            raise RefusedByServer(frame.body.decode(errors="replace"))
         a = self._assignment
         if frame.sequence != self._received or frame.run != a.run or frame.epoch != a.epoch:
             raise frames.FrameError("a frame of another session came from the server")
@@ -280,18 +288,24 @@ class ClientSession:
             raise RunEnded(completed=bool(frame.flags & frames.COMPLETED))
         return frame
 
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has been taken in of which no poll would tell."""
+        return bool(self._frames)
+
     def waits(self, seconds: float) -> bool:
         """Wait for a frame or a stop; says whether there is something to receive."""
         if not self._frames:
             self._stop.wait(seconds, self.socket)
         return bool(self._frames or select.select([self.socket], [], [], 0)[0])
 
-    def join(self, manifest: bytes, size: SlotSize, *, flags: int = 0, gpu: str = "") -> Slot:
+    def join(self, manifest: bytes, size: SlotSize, *, flags: int = 0, by: str = "", gpu: str = "") -> Slot:
         """Open the session: prove that we know the run and mean the same by every float; map our slot.
 
         `gpu`: the one that we compute on, which the server answers by a MEMORY.
         """
-        self.send(Kind.JOIN, flags=flags, body=manifest + self._assignment.run_key)
+        body = JoinBody(manifest, by, self._assignment.run_key)
+        self.send(Kind.JOIN, flags=flags | (frames.BY if by else 0), body=body.pack())
         welcome = self.expect(Kind.WELCOME)
         (self.examples,) = frames.EXAMPLES.unpack_from(welcome.body)
         slot = Slot.open(welcome.body[frames.EXAMPLES.size :].decode(), size)
