@@ -37,7 +37,7 @@ class FaultyLink:
         self.connections = 0
         self.up_bytes = self.down_bytes = 0
         """Bytes handed on to the target, and back from it."""
-        self._reset_after: int | None = None
+        self._reset_after: tuple[bool, int] | None = None
         self._loop = asyncio.new_event_loop()
         self._passable = asyncio.Event()
         self._passable.set()
@@ -64,9 +64,9 @@ class FaultyLink:
         """Reset all connections."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
-    def reset_after(self, size_bytes: int) -> None:
-        """Reset all connections as soon as so many more bytes have come from the callers."""
-        self._reset_after = self.up_bytes + size_bytes
+    def reset_after(self, size_bytes: int, *, up: bool = True) -> None:
+        """Reset all connections as soon as so many more bytes have been handed on to the target, or back from it."""
+        self._reset_after = (up, size_bytes + (self.up_bytes if up else self.down_bytes))
 
     def close(self) -> None:
         async def end() -> None:
@@ -151,13 +151,15 @@ class FaultyLink:
             await self._passable.wait()
 
     def _count(self, size_bytes: int, *, up: bool) -> None:
-        if not up:
+        if up:
+            self.up_bytes += size_bytes
+        else:
             self.down_bytes += size_bytes
-            return
-        self.up_bytes += size_bytes
-        if self._reset_after is not None and self.up_bytes >= self._reset_after:
-            self._reset_after = None
-            self._reset_all()
+        if self._reset_after is not None:
+            way, limit = self._reset_after
+            if (self.up_bytes if way else self.down_bytes) >= limit:
+                self._reset_after = None
+                self._reset_all()
 
 
 @contextlib.contextmanager

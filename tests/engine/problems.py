@@ -30,6 +30,28 @@ class Line(Problem):
         return loss, {"error": loss.detach()}
 
 
+class Level(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.heights = nn.Parameter(torch.zeros(size))
+
+
+class Rising(Line):
+    """The k-th gradient of a trainer is -k everywhere: what was torn, or put together out of two, is not level."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._count = size, 0
+
+    def model(self) -> nn.Module:
+        return Level(self._size)
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        assert isinstance(model, Level)
+        self._count += model.training
+        total = model.heights.sum()
+        return -self._count * total, {"error": total.detach()}
+
+
 class NotFinite(Line):
     """Its losses are NaN from batch `first` to batch `last`, counted in each trainer."""
 

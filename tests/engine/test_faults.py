@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine.harness import Gang, spec_of
+from tests.engine.harness import TRANSPORTS, Gang, Transport, spec_of
 from tests.engine.test_runs import counts, final_checkpoint
 from workers import events
 from workers.assignment import Cause, Exit, Outcome, Role
@@ -22,10 +22,11 @@ def python(name: str, **parameters: int) -> dict[str, object]:
     return {"kind": "python", "target": f"{PROBLEMS}:{name}", "parameters": parameters}
 
 
-def test_a_ledger_stays_exact_while_trainers_are_killed_and_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_ledger_stays_exact_while_trainers_are_killed_and_replaced(tmp_path: Path, transport: Transport) -> None:
     chance, kills = random.Random(1), 0
     problem = {"kind": "ledger", "compute_seconds": 0.001}
-    with Gang(spec_of(problem=problem, workers=4, budget={"updates": 2500}), tmp_path) as gang:
+    with Gang(spec_of(problem=problem, workers=4, budget={"updates": 2500}), tmp_path, transport=transport) as gang:
         gang.wait_for(lambda: gang.version > 0)
         while gang.server.alive and gang.version < 1800:
             time.sleep(chance.uniform(0.0, 0.06))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.engine.harness import Gang, spec_of
+from tests.engine.harness import TRANSPORTS, Gang, Transport, spec_of
 from workers import events
 from workers.assignment import SERVER_WORKER, Outcome
 
@@ -67,9 +67,10 @@ def test_one_step_of_local_sgd_is_synchronous_sgd(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(gang), expected, rtol=0, atol=1e-5)
 
 
-def test_candidates_learn_and_never_wait_behind_a_slow_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_candidates_learn_and_never_wait_behind_a_slow_line(tmp_path: Path, transport: Transport) -> None:
     slow = {"delays": [SLOW_LINE, {"kind": "gamma", "mean_seconds": 0.01}], "budget": {"passes": 10}}
-    with Gang(spec_of(**DIGITS | CANDIDATE | slow, workers=3), tmp_path) as gang:
+    with Gang(spec_of(**DIGITS | CANDIDATE | slow, workers=3), tmp_path, transport=transport) as gang:
         assert gang.end().outcome is Outcome.COMPLETED
         assert accuracy(gang) > 0.8
         for worker in range(3):
@@ -106,8 +107,10 @@ def progress(gang: Gang) -> int:
     return [b.progress.gradients for b in gang.server.batches() if b.progress][-1]
 
 
-def test_a_killed_candidate_is_done_without(tmp_path: Path) -> None:
-    with Gang(spec_of(**DIGITS | CANDIDATE | {"budget": {"passes": 20}}, workers=3), tmp_path) as gang:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_killed_candidate_is_done_without(tmp_path: Path, transport: Transport) -> None:
+    work = spec_of(**DIGITS | CANDIDATE | {"budget": {"passes": 20}}, workers=3)
+    with Gang(work, tmp_path, transport=transport) as gang:
         gang.wait_for(lambda: gang.version >= 5)
         gang.trainers[0].kill()
         assert gang.end().outcome is Outcome.COMPLETED

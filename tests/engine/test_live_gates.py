@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.harness import Gang, spec_of
+from tests.engine.harness import TRANSPORTS, Gang, Transport, spec_of
 from workers import checkpoint, events
 from workers.assignment import SERVER_WORKER, Outcome, Role
 
@@ -87,9 +87,12 @@ def test_ssp_keeps_fast_trainers_within_its_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_a_killed_trainer_holds_nobody_up_and_its_successor_goes_on(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_killed_trainer_holds_nobody_up_and_its_successor_goes_on(
+    tmp_path: Path, name: str, transport: Transport
+) -> None:
     changes = {"problem": WORKING, "workers": {"min": 1, "max": 3}, "gate": GATES[name]}
-    with Gang(spec_of(**changes, budget={"updates": 600}), tmp_path) as gang:
+    with Gang(spec_of(**changes, budget={"updates": 600}), tmp_path, transport=transport) as gang:
         gang.wait_for(lambda: gang.version > 20)
         gang.trainers[2].kill()
         seen = gang.version

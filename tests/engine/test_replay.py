@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.harness import Gang, spec_of
+from tests.engine.harness import TRANSPORTS, Gang, Transport, spec_of
 from workers import checkpoint
 from workers.assignment import Role
 from workers.failures import Failure
@@ -34,8 +34,8 @@ def final(gang: Gang) -> Path:
     return Path(event.data["path"])
 
 
-def ran(folder: Path, **changes: Any) -> tuple[event_log.Log, Path]:
-    with Gang(spec_of(**CNN | changes), folder) as gang:
+def ran(folder: Path, transport: Transport = "shared memory", **changes: Any) -> tuple[event_log.Log, Path]:
+    with Gang(spec_of(**CNN | changes), folder, transport=transport) as gang:
         gang.end()
         return log_of(gang), final(gang)
 
@@ -52,8 +52,9 @@ def ran(folder: Path, **changes: Any) -> tuple[event_log.Log, Path]:
     ],
     ids=["cnn", "adamw", "server-batch-norm-and-window", "softsync", "backup", "ssp"],
 )
-def test_a_live_run_comes_out_again_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
-    log, saved = ran(tmp_path, **changes)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_live_run_comes_out_again_to_the_bit(tmp_path: Path, changes: dict[str, Any], transport: Transport) -> None:
+    log, saved = ran(tmp_path, transport, **changes)
     assert log.complete
     assert sum(r.group_end for r in log.records if r.fate == Fate.APPLIED) == changes["budget"]["updates"]
     again = replay(log)
@@ -72,9 +73,10 @@ BY_THEMSELVES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", BY_THEMSELVES)
-def test_trainers_that_step_by_themselves_come_out_again_to_the_bit(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_trainers_that_step_by_themselves_come_out_again(tmp_path: Path, kind: str, transport: Transport) -> None:
     changes = {"rate": {"kind": "constant"}, "workers": 3, "budget": {"updates": 20}, "schedule": {"kind": "step"}}
-    log, saved = ran(tmp_path, **changes | BY_THEMSELVES[kind])
+    log, saved = ran(tmp_path, transport, **changes | BY_THEMSELVES[kind])
     again = replay(log)
     assert again.gradients == sum(r.gradients for r in log.records if r.fate == Fate.APPLIED) > 20
     assert again.hash == log.hash

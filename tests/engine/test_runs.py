@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.engine.harness import Gang, spec_of
+from tests.engine.harness import TRANSPORTS, Gang, Transport, spec_of
 from workers import checkpoint, events, spec
 from workers.assignment import SERVER_WORKER, Exit, Outcome
 from workers.problems.digits import Digits
@@ -29,8 +29,9 @@ def final_checkpoint(gang: Gang) -> events.Event:
     return event
 
 
-def test_a_ledger_of_four_trainers_is_exact_and_nothing_is_left(tmp_path: Path) -> None:
-    with Gang(spec_of(workers=4, budget={"updates": 400}), tmp_path) as gang:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_ledger_of_four_trainers_is_exact_and_nothing_is_left(tmp_path: Path, transport: Transport) -> None:
+    with Gang(spec_of(workers=4, budget={"updates": 400}), tmp_path, transport=transport) as gang:
         assert gang.end() == Exit(Outcome.COMPLETED, None, "the budget is spent", 400)
         loss = gang.server.series(events.LOSS)
         held = counts(final_checkpoint(gang).data["path"])

@@ -89,14 +89,15 @@ class Gateway:
             self._refusals.tell(who, reason, peer=relay.peer)
 
     def take_over(self, relay: Relay) -> bool:
-        """Let `relay` speak for its trainer, in place of a dead one. False: somebody else does, and lives.
+        """Let `relay` speak for its trainer, in place of an earlier one. False: a later member does, and lives.
 
-        A trainer that has come back is believed that its old link is dead. Its old relay is ended before the new one
+        A trainer that has come back is believed that its old link is dead; and a later member was sent in the place of
+        one that was lost, of which this host may not have heard yet. The earlier relay is ended before the new one
         joins, so that the loop has heard all there was to hear from it.
         """
         with self._lock:
             before = self._by_worker.get(relay.worker)
-            if before is not None and before.member != relay.member and not before.hung_up:
+            if before is not None and before.member > relay.member and not before.hung_up:
                 return False
             self._by_worker[relay.worker] = relay
         if before is None:

@@ -145,7 +145,7 @@ class Relay:
     def _join_loop(self, join: Frame, way: TensorWay) -> tuple[ClientSession, Slot]:
         """Take a place in the loop, for who knows the run's key: it sees the trainer's own words."""
         if not self._gateway.take_over(self):
-            raise Refused(f"there is a trainer {self.worker} already")
+            raise Refused(f"there is a later trainer {self.worker} already")
         assert self._link is not None
         self._link.expect(Speaker(join.run, join.epoch, join.member, join.worker))
         shown = JoinBody.of(join)
