@@ -134,8 +134,8 @@ class FaultyLink:
             if not piece:
                 writer.write_eof()
                 return
-            writer.write(piece)
             self._count(len(piece), up=up)
+            writer.write(piece)
             await writer.drain()
 
     async def _hold(self, due: float, size_bytes: int) -> None:

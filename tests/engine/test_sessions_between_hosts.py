@@ -72,14 +72,16 @@ def test_a_trainer_killed_in_the_middle_of_a_push_leaves_nothing_of_it(tmp_path:
         link.bytes_per_second = 8e6  # a push takes a quarter of a second
         for kill in range(3):
             push = 4 * WIDE
-            began = link.up_bytes
-            gang.wait_for(lambda: len(gang.server.events("joined")) == kill + 1)  # noqa: B023
+            gang.wait_for(lambda: len(gang.server.events("left")) == kill)  # noqa: B023
+            began = link.up_bytes  # nothing of the one before is on its way any more
+            if kill:
+                gang.trainers[0] = gang.start(Role.TRAINER, 0)
             wait_until(link, began + push + push // 2)
             into = link.up_bytes - began
             assert push < into < 2 * push, "the kill has to come in the middle of the second push"
             gang.trainers[0].kill()
-            gang.trainers[0] = gang.start(Role.TRAINER, 0)
         link.bytes_per_second = 0.0
+        gang.start(Role.TRAINER, 0)
         assert gang.end().outcome is Outcome.COMPLETED
         heights = checkpoint.read(final(gang))[0]["heights"]
         assert link.fired["rate"] > 0
