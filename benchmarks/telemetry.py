@@ -14,8 +14,8 @@ from benchmarks import stack
 from benchmarks.report import Row
 
 RUNS = {
-    "ResNet-20, 3 trainers": {"series": 301, "points": 4, "batches": 150},
     "small model, 4 trainers": {"series": 40, "points": 250, "batches": 60},
+    "ResNet-20, 3 trainers": {"series": 301, "points": 4, "batches": 150},
 }
 """Series of a run, points that each gets in a batch, batches."""
 

@@ -1,16 +1,19 @@
 """What ways between hosts move: 11 M float32 there and back between two processes on two cores, over loopback.
 
-Each has its floor beside it, in turns of the same run: fabric's is a raw TCP socket that receives into memory it has.
-Shared memory needs no way: there a tensor is where the other side reads it.
+Each has its floor beside it, in turns of the same run: a raw TCP socket that receives into memory it has is fabric's;
+for inline TLS it is a bare TLS socket of the standard library, with the same certificates. Shared memory needs no way:
+there a tensor is where the other side reads it.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 import statistics
 import time
 from abc import ABC, abstractmethod
+from functools import cache
 from multiprocessing.process import BaseProcess
 from typing import Self
 
@@ -20,12 +23,16 @@ from torch import Tensor
 from benchmarks.children import CONTEXT, END_SECONDS, SERVER_CORE, TRAINER_CORE
 from benchmarks.report import Row
 from tests.engine.channels import SocketChannel
+from workers.transport import credentials, tls
 from workers.transport.fabric import SERVER, TRAINER, Fabric
+from workers.transport.link import Link, Speaker
+from workers.transport.tls import LINK_SECONDS
+from workers.transport.ways import Block, BlockName, Inline
 
 FLOATS = 11_000_000
 ROUNDS, TURNS, WARM_UP = 8, 5, 2
 HOST = "127.0.0.1"
-BARS = {"fabric, gloo": ("raw socket", 0.85)}
+BARS = {"fabric, gloo": ("raw socket", 0.85), "TLS, inline": ("bare TLS socket", 0.8)}
 
 
 class Way(ABC):
@@ -64,6 +71,34 @@ class Raw(Way):
             memory = memory[count:]
 
 
+class BareTls(Raw):
+    """The same over the standard library's TLS."""
+
+    @classmethod
+    def of(cls, connection: socket.socket, rank: int) -> Self:
+        return cls(encrypted(connection, rank))
+
+
+class InlineTls(Way):
+    """A run's session between hosts: frames that say what comes, tensors between them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._way = link, Inline(link)
+
+    @classmethod
+    def of(cls, connection: socket.socket, rank: int) -> Self:
+        wrapped = encrypted(connection, rank)
+        wrapped.settimeout(LINK_SECONDS)
+        return cls(Link(wrapped, Speaker(run=1, epoch=1, member=rank, worker=rank)))
+
+    def send(self, tensor: Tensor) -> None:
+        self._way.send([Block(BlockName.GRADIENT, tensor)])
+
+    def receive(self, into: Tensor) -> None:
+        self._link.readable(END_SECONDS)  # while the other ways have their turns
+        self._way.receive([Block(BlockName.GRADIENT, into)])
+
+
 class OverFabric(Way):
     """gloo, which the two ends of the connection have met over."""
 
@@ -81,7 +116,25 @@ class OverFabric(Way):
         self._fabric.receive(into)
 
 
-WAYS: dict[str, type[Way]] = {"raw socket": Raw, "fabric, gloo": OverFabric}
+WAYS: dict[str, type[Way]] = {
+    "raw socket": Raw,
+    "fabric, gloo": OverFabric,
+    "bare TLS socket": BareTls,
+    "TLS, inline": InlineTls,
+}
+
+
+@cache
+def certificates() -> credentials.Pair:
+    """Both ends have to have the same ones: made before the first fork."""
+    return credentials.make(run=1, epoch=1)
+
+
+def encrypted(connection: socket.socket, rank: int) -> ssl.SSLSocket:
+    """Mutual TLS 1.3, as between hosts of a run."""
+    serves = rank == SERVER
+    side = certificates().server if serves else certificates().trainers
+    return tls.contexts_of(side, server=serves).wrap_socket(connection, server_side=serves)
 
 
 def memory_of(tensor: Tensor) -> memoryview:
@@ -134,6 +187,7 @@ def prepared(connection: socket.socket) -> socket.socket:
 
 def measure() -> dict[str, float]:
     """Median seconds there and back, by way."""
+    certificates()
     traffic = {name: Traffic(way) for name, way in WAYS.items()}
     found: dict[str, list[float]] = {name: each.times(WARM_UP)[:0] for name, each in traffic.items()}
     for _ in range(ROUNDS):
