@@ -146,7 +146,7 @@ class Server:
         """Listen for trainers of other hosts. None: this run has none, and no port is opened."""
         if not self._assignment.listen:
             return None
-        return Gateway(Terms(self._assignment, identity.trainer), self._refusals, self._stop)
+        return Gateway(Terms(self._assignment, identity.trainer, self._spec), self._refusals, self._stop)
 
     # ------------------------------------------------------------ the life of a run
 
@@ -320,7 +320,8 @@ class Server:
         if frame.body:
             session.send(Kind.MEMORY, body=session.memory.handle)
         self._by_worker[session.worker] = session
-        self._log.joined(session.worker)
+        compressed = bool(session.peer) and self._spec.transport.compression.kind != "none"
+        self._log.joined(session.worker, compressed=compressed)
         self._core.join(session.worker)
         self._reporter.event(
             "joined",

@@ -19,9 +19,11 @@ def connect(child: Child, manifest: bytes, size: SlotSize) -> TrainerSession:
     """
     assignment, spec = child.assignment, child.spec
     remote = assignment.endpoint.startswith(SCHEME)
-    session: TrainerSession = (NetworkSession if remote else SharedMemorySession)(
-        assignment, child.stop, manifest, size
-    )
+    session: TrainerSession
+    if remote:
+        session = NetworkSession(assignment, child.stop, manifest, size, spec=spec)
+    else:
+        session = SharedMemorySession(assignment, child.stop, manifest, size)
     line = Line.of(spec.delays, assignment.worker)
     if line is None and remote and spec.waiting.kind == "candidate":
         line = NO_DELAY  # Sending takes a while, and who never waits does not wait for that either.

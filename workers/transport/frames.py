@@ -29,6 +29,7 @@ class Kind(IntEnum):
     REFUSED = 10  # server: why this session ends
     TENSOR = 11  # between hosts: body: what the bytes behind it are
     BEAT = 12  # between hosts, server: the answer is not there yet, but the line is
+    STORE = 13  # between hosts: a message by which the ends of a group meet (see `store`)
     MEMORY = 20  # server, to a READY that names a GPU: the handle of memory on it; empty: the slot serves
 
 

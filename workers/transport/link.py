@@ -58,6 +58,11 @@ class Link:
     def fileno(self) -> int:
         return self._connection.fileno()
 
+    @property
+    def own_address(self) -> str:
+        """Of this end: whatever else the two open between them belongs on it."""
+        return str(self._connection.getsockname()[0])
+
     def expect(self, other: Speaker) -> None:
         """From now on every frame has to come from this one."""
         self._other = other

@@ -8,6 +8,7 @@ twice.
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
@@ -19,8 +20,11 @@ import torch
 from workers.assignment import SERVER_WORKER, Assignment, Cause
 from workers.failures import Failure, ServerLost
 from workers.process import StopSignal
-from workers.transport import frames, tls, ways
+from workers.spec import RunSpec
+from workers.transport import frames, tls
+from workers.transport.agreed import way_of
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
+from workers.transport.fabric import TRAINER
 from workers.transport.frames import Frame, FrameError, JoinBody, Kind
 from workers.transport.link import Link, Speaker
 from workers.transport.shared_memory import SlotSize
@@ -50,10 +54,12 @@ class NetworkSession:
     `leave` may be called from another thread than the one that waits for an answer; nothing else may.
     """
 
-    def __init__(self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize) -> None:
+    def __init__(
+        self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize, *, spec: RunSpec
+    ) -> None:
         if assignment.tls is None:
             raise Failure(Cause.ENGINE, f"the server is at {assignment.endpoint}, but this trainer has no certificate")
-        self._assignment, self._stop, self._manifest = assignment, stop, manifest
+        self._assignment, self._stop, self._manifest, self._spec = assignment, stop, manifest, spec
         self._address = tls.parse(assignment.endpoint)
         self._context = tls.contexts_of(assignment.tls, server=False)
         self._pinned = ssl.PEM_cert_to_DER_cert(assignment.tls.peer_certificate.decode())
@@ -94,15 +100,16 @@ class NetworkSession:
         except Unwelcome as other:
             raise ServerLost(f"who listens at {a.endpoint} is not this epoch's server: {other}") from None
         link = Link(connection, Speaker(a.run, a.epoch, a.member, a.worker))
-        way = ways.choose(link)
+        way = way_of(self._spec, link, TRAINER)
         try:
-            link.gather(Kind.JOIN, flags=frames.BY, body=JoinBody(self._manifest, ways.Inline.name, a.run_key).pack())
+            link.gather(Kind.JOIN, flags=frames.BY, body=JoinBody(self._manifest, way.name, a.run_key).pack())
             self._send_all(link)
             welcome = self._next(link, ANSWER_SECONDS)
             if welcome.kind != Kind.WELCOME or len(welcome.body) != frames.EXAMPLES.size:
                 raise FrameError(f"expected WELCOME, got {Kind(welcome.kind).name}")
             (self.examples,) = frames.EXAMPLES.unpack(welcome.body)
             link.expect(Speaker(a.run, a.epoch, welcome.member, SERVER_WORKER))
+            way.meet()
             way.receive([Block(BlockName.CONSTANTS, self.constants)])
         except BaseException:
             Line(link, way).close()
@@ -153,7 +160,8 @@ class NetworkSession:
                     gradients=gradients,
                     body=report.pack(),
                 )
-                way.send([Block(BlockName.GRADIENT, self.gradient), Block(BlockName.BUFFERS, self.buffers)])
+                finite = math.isfinite(report.loss) and math.isfinite(report.gradient_norm)
+                way.send([Block(BlockName.GRADIENT, self.gradient, finite), Block(BlockName.BUFFERS, self.buffers)])
             self._heard_at = time.monotonic()
         except (LinkLost, Unwelcome):
             self._hear_last_word(link)

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING
 
 from workers.assignment import SERVER_WORKER, Assignment, Cause
 from workers.failures import Failure, ServerLost
-from workers.transport import frames, ways
+from workers.spec import RunSpec
+from workers.transport import frames
+from workers.transport.agreed import way_of
 from workers.transport.base import RunEnded
+from workers.transport.fabric import SERVER
 from workers.transport.frames import Frame, FrameError, JoinBody, Kind
 from workers.transport.link import BEAT_SECONDS, Link, Speaker
 from workers.transport.shared_memory import ClientSession, RefusedByServer, Slot, SlotSize
@@ -40,6 +43,7 @@ class Terms:
 
     assignment: Assignment
     size: SlotSize
+    spec: RunSpec
 
 
 class Refused(Exception):
@@ -115,11 +119,13 @@ class Relay:
         connection = self._gateway.shake_hands(self._connection)
         link = self._link = Link(connection, Speaker(a.run, a.epoch, a.member, SERVER_WORKER))
         join = link.receive(max(0.0, self._opened_at + HANDSHAKE_SECONDS - time.monotonic()))
-        self._check_join(join)
-        way = ways.choose(link)
+        way = way_of(terms.spec, link, SERVER)
+        self._check_join(join, way)
         try:
             loop, slot = self._join_loop(join, way)
             link.gather(Kind.WELCOME, body=frames.EXAMPLES.pack(loop.examples))
+            link.flush()
+            way.meet()
             way.send([Block(BlockName.CONSTANTS, slot.constants)])
             link.beat()
             self._relay(link, loop, slot, way)
@@ -134,11 +140,11 @@ class Relay:
         finally:
             way.close()
 
-    def _check_join(self, join: Frame) -> None:
+    def _check_join(self, join: Frame, way: TensorWay) -> None:
         """What the loop can't see: that this is a trainer's join, by the way that is agreed on. The rest it checks."""
         if join.kind != Kind.JOIN or join.flags != frames.BY:
             raise Refused("the first frame of a session is a trainer's join")
-        if JoinBody.of(join).by != ways.Inline.name:
+        if JoinBody.of(join).by != way.name:
             raise Refused("its tensors would travel in another way: do both have the same code and spec?")
         self.member, self.worker = join.member, join.worker
 

@@ -30,7 +30,7 @@ class BlockName(IntEnum):
     CONSTANTS = 5
 
 
-DTYPES = {torch.float32: 1, torch.uint8: 2}
+DTYPES = {torch.float32: 1, torch.uint8: 2, torch.bfloat16: 3, torch.int32: 4}
 
 
 class Block(NamedTuple):
@@ -38,6 +38,8 @@ class Block(NamedTuple):
 
     name: BlockName
     tensor: Tensor
+    finite: bool = True
+    """Of a gradient. One that is not is refused by the server, and nothing of it is kept anywhere."""
 
     @property
     def description(self) -> bytes:
@@ -52,8 +54,14 @@ class TensorWay(Protocol):
     FrameError when something else comes than what was agreed.
     """
 
+    name: str
+    """What both ends have to agree on."""
     transport: str
     """What people are told: "tls", ..."""
+
+    def meet(self) -> None:
+        """Get ready, when the trainer has been let in and the other end gets ready too."""
+        ...
 
     def send(self, blocks: Sequence[Block]) -> None: ...
 
@@ -70,6 +78,9 @@ class Inline:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+
+    def meet(self) -> None:
+        pass  # the session is all there is
 
     def send(self, blocks: Sequence[Block]) -> None:
         for block in blocks:
@@ -92,9 +103,4 @@ class Inline:
 
 def memory_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, where they lie."""
-    return tensor.numpy().data.cast("B")
-
-
-def choose(link: Link) -> TensorWay:
-    """The way that this run's spec asks for, over a link whose ends have just met."""
-    return Inline(link)
+    return tensor.view(torch.uint8).numpy().data
