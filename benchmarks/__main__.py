@@ -14,6 +14,7 @@ ALL = {
     "peers": "peers.table",
     "one-trainer": "one_trainer",
     "transports": "transports",
+    "slow-line": "slow_line",
     "scaling": "scaling",
     "straggler": "straggler",
     "hand-overs": "hand_overs",
