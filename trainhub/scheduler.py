@@ -25,6 +25,9 @@ LOCK_KEY = 0x7472_6169_6E68
 NODE_SILENCE_SECONDS = 6.0
 MEMBER_SILENCE_SECONDS = 8.0
 """A supervisor that has not beaten for so long is lost, and its member with it."""
+FAR_SILENCE_SECONDS = 20.0
+"""The same for a trainer that shares no machine with its server: a line that is cut for a while loses nobody. The
+server trains on without it, and takes it back when it comes."""
 
 
 class Scheduler:
@@ -76,7 +79,9 @@ class Scheduler:
     def _find_silent_members(self, now: float) -> None:
         taken_up = Member.objects.filter(state__in=[MemberState.STARTING, MemberState.RUNNING])
         self.member_beats.look(dict(taken_up.values_list("pk", "beat")), now)
-        for member_id in self.member_beats.silent(MEMBER_SILENCE_SECONDS):
+        silent = set(self.member_beats.silent(MEMBER_SILENCE_SECONDS))
+        patient = placement.far_from_their_servers(silent) - set(self.member_beats.silent(FAR_SILENCE_SECONDS))
+        for member_id in silent - patient:
             log.warning("the supervisor of member %s is silent", member_id)
             reconcile.member_lost(member_id)
 

@@ -95,7 +95,7 @@ def obstacle(run: Waiting, hosts: Sequence[Host]) -> str:
     if there < run.least:
         which = "all nodes" if len(whole) == len(hosts) else "the nodes it may run on"
         return f"needs {needs}, but {which} together have {there}"
-    return f"needs {needs} on {_apart(whole, 'the largest has')}"
+    return f"needs {needs} on {_apart(whole)}"
 
 
 def _nowhere(demand: Demand, hosts: Sequence[Host]) -> str:
@@ -118,7 +118,7 @@ def _reason(run: Waiting, left: Sequence[Free], hosts: Sequence[Host], ahead: in
     elif not any(room.servers for room in idle):
         reason = f"needs {needs}, and none is idle for its server"
     else:
-        reason = f"needs {needs} on {_apart(idle, 'the most idle ones are')}"
+        reason = f"needs {needs} on {_apart(idle, ' idle')}"
     if ahead:
         reason += f"; {ahead} run{'s' if ahead > 1 else ''} ahead"
     if kept.run:
@@ -132,11 +132,12 @@ def _sum(found: Sequence[Room], demand: Demand) -> int:
     return trainers if demand.pooled else trainers + any(room.servers for room in found)
 
 
-def _apart(found: Sequence[Room], words: str) -> str:
+def _apart(found: Sequence[Room], idle: str = "") -> str:
     """There are enough slots, but on hosts that can't be combined."""
-    several = sum(room.host.reachable for room in found) > 1
-    where = "hosts that reach each other" if several else "one host"
-    return f"{where}, {words} {topology.largest(found)}; {APART}"
+    most = topology.largest(found)
+    if sum(room.host.reachable for room in found) > 1:
+        return f"one host or on hosts that reach each other, which have {most}{idle} at most; {APART}"
+    return f"one host, the fullest has {most}{idle}; {APART}" if idle else f"one host, the largest has {most}; {APART}"
 
 
 def _few(words: Iterable[str]) -> str:

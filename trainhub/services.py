@@ -6,6 +6,7 @@ environment is inherited by children, and the agent's children run users' code.
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,12 @@ SECRET_VARIABLES = ("DATABASE_URL", "REDIS_URL", "TRAINHUB_SECRET_KEY")
 STATEMENT_SECONDS = 30
 CONNECT_SECONDS = 5
 IDLE_IN_TRANSACTION_SECONDS = 60
+KEEPALIVE_IDLE_SECONDS, KEEPALIVE_EVERY_SECONDS, KEEPALIVES = 5, 2, 3
+KEEPALIVE_OPTIONS = {
+    socket.TCP_KEEPIDLE: KEEPALIVE_IDLE_SECONDS,
+    socket.TCP_KEEPINTVL: KEEPALIVE_EVERY_SECONDS,
+    socket.TCP_KEEPCNT: KEEPALIVES,
+}
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,21 @@ class Services:
     def channel_layers(self) -> dict[str, dict[str, Any]]:
         """Channels' CHANNEL_LAYERS."""
         address = self.redis_url or NO_REDIS
+        # redis-py knows no keepalives of Unix sockets; a blocking read over a cut line would wait for hours.
+        alive = {} if address.startswith("unix:") else KEEPALIVE
         return {
             "default": {
                 "BACKEND": "channels_redis.core.RedisChannelLayer",
                 "CONFIG": {
                     # No socket_timeout: redis-py's own is as long as the layer's blocking read, which then fails.
-                    "hosts": [{"address": address, "socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": None}],
+                    "hosts": [
+                        {
+                            "address": address,
+                            "socket_connect_timeout": CONNECT_SECONDS,
+                            "socket_timeout": None,
+                            **alive,
+                        }
+                    ],
                     "prefix": "trainhub",
                     "expiry": 10,  # hints are worthless when they are old
                 },
@@ -94,6 +110,7 @@ class Services:
         return f"redis+socket://{rest.replace('db=', 'virtual_host=')}" if scheme == "unix" else address
 
 
+KEEPALIVE = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE_OPTIONS}
 NO_REDIS = "unix:///redis-is-not-running.start-it-with-manage.py-up?db=0"
 """Refused at once, with an error that names what to do."""
 
@@ -107,10 +124,11 @@ def postgres_options() -> dict[str, Any]:
     return {
         "connect_timeout": CONNECT_SECONDS,
         "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 15_000,
+        # A line that was cut is noticed well before the scheduler gives up whoever beats over it.
+        "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+        "keepalives_interval": KEEPALIVE_EVERY_SECONDS,
+        "keepalives_count": KEEPALIVES,
+        "tcp_user_timeout": 8_000,
     }
 
 

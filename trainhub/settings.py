@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from trainhub import look, places
-from trainhub.services import FILE_NAME, Services
+from trainhub.services import FILE_NAME, KEEPALIVE_OPTIONS, Services
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -120,6 +120,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
+    "socket_keepalive_options": KEEPALIVE_OPTIONS,
     "health_check_interval": 10,
     "retry_on_timeout": True,
 }

@@ -52,6 +52,7 @@ class NodeAgent:
             shm_prefix=settings.SHM_PREFIX,
             threads=max(1, self.machine.cores // sum(self.machine.slots.values())),
             environment=self.machine.environment,
+            address=self.machine.address,
         )
         self._supervised: set[int] = set()
         self._lock = threading.Lock()

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -20,7 +21,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from trainhub.actions import artifacts, members, runs, telemetry
-from trainhub.actions.members import Fenced, Orders
+from trainhub.actions.members import Fenced, Orders, OutOfReach, Way
 from trainhub.models import Artifact, Dataset, Member, Slot, Wish
 from workers import children, gpus
 from workers.assignment import SERVER_WORKER, Assignment, Cause, Exit, Outcome, Role
@@ -30,6 +31,8 @@ from workers.failures import Failure
 from workers.log_reader import LogReader
 from workers.spec import FromCheckpoint
 from workers.spool_reader import SpoolReader
+from workers.transport import credentials
+from workers.transport.credentials import Pair
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ class Place:
     shm_prefix: str
     threads: int
     environment: dict[str, object]
+    address: str = ""
+    """Where members on other nodes reach this one's. Empty: nowhere, and no server here opens a port."""
 
 
 class Device(NamedTuple):
@@ -109,7 +114,7 @@ class Supervisor:
                 if self.shutdown.is_set() or self._orders().wish:
                     members.end(self.member, Exit(Outcome.STOPPED))
                     return False
-                if epoch := members.claim(self.member):
+                if epoch := members.claim(self.member, certify=self._certify()):
                     self.member = members.get(self.member.pk)
                     log.info("%s: promoted to %s, epoch %s", self.member.attempt, self.member.role, epoch)
                     return True
@@ -118,6 +123,11 @@ class Supervisor:
                     return True
             self.shutdown.wait(pause)
             pause = min(pause * 1.3, 0.25)
+
+    def _certify(self) -> Callable[[int, int], Pair] | None:
+        """What makes the certificates of an epoch. None: its server opens no port."""
+        opens = self.place.address and not self.member.attempt.run.is_simulated
+        return _certificates if opens else None
 
     def _launch(self) -> None:
         """Write where the child works, then start it: whoever comes after us finds it."""
@@ -134,6 +144,7 @@ class Supervisor:
     def _assignment(self, run_dir: Path, work_dir: Path) -> Assignment:
         run, member = self.member.attempt.run, self.member
         device, gpu = self._device()
+        way = self._way()
         return Assignment(
             run=run.pk,
             attempt=member.attempt.number,
@@ -143,7 +154,9 @@ class Supervisor:
             worker=SERVER_WORKER if member.worker is None else member.worker,
             work_dir=str(work_dir),
             checkpoint_dir=str(run_dir / "checkpoints"),
-            endpoint=self._endpoint(),
+            endpoint=way.endpoint,
+            listen=self.place.address if way.tls and member.role == Role.SERVER else "",
+            tls=way.tls,
             spec=run.run_spec.canonical(),
             shm_prefix=f"{self.place.shm_prefix}r{run.pk}e{member.epoch}",
             run_key=bytes(run.key),
@@ -189,11 +202,17 @@ class Supervisor:
         dataset = self._dataset()
         return {**self.place.environment, **({"dataset": dataset.facts} if dataset else {})}
 
-    def _endpoint(self) -> str:
-        """Where the server listens. Empty for a simulation, which has nobody to listen to."""
+    def _way(self) -> Way:
+        """Where the server listens, and what is shown there. Empty for a simulation, which has nobody to listen to."""
+        if self.member.role == Role.SIMULATION:
+            return Way("")
         if self.member.role == Role.SERVER:
-            return str(self.place.runtime_dir / f"r{self.member.attempt.run_id}e{self.member.epoch}.sock")
-        return self._orders().endpoint
+            socket = self.place.runtime_dir / f"r{self.member.attempt.run_id}e{self.member.epoch}.sock"
+            return Way(str(socket), members.credentials_of_server(self.member))
+        try:
+            return members.way_to_server(self.member)
+        except OutOfReach as reason:
+            raise Failure(Cause.NODE_LOST, str(reason)) from None
 
     def _restore_point(self) -> str | None:
         """What a server starts from: newest whole checkpoint of this run; else the one its spec names; else none.
@@ -310,7 +329,8 @@ class Supervisor:
         work_dir = self.child.work_dir.with_name(f"{self.child.work_dir.name}-evaluator")
         device, gpu = self._evaluator_device()
         servers = self._assignment(run_dir, work_dir)
-        return replace(servers, role=Role.EVALUATOR, worker=SERVER_WORKER, device=device, gpu=gpu)
+        mine = replace(servers, role=Role.EVALUATOR, worker=SERVER_WORKER, device=device, gpu=gpu)
+        return replace(mine, listen="", tls=None)
 
     # ------------------------------------------------------------ its end
 
@@ -371,6 +391,10 @@ class Outage:
 
 def _device_of(slot: Slot | None) -> Device:
     return Device("cuda:0", slot.device["uuid"]) if slot is not None and slot.kind == gpus.CUDA else CPU
+
+
+def _certificates(run: int, epoch: int) -> Pair:
+    return credentials.make(run=run, epoch=epoch)
 
 
 def _is_whole(checkpoint: Artifact) -> bool:

@@ -19,6 +19,7 @@ from workers import children, gpus
 from workers.assignment import Assignment, Role
 from workers.bridge import Place, Supervisor
 from workers.gpus import Gpu
+from workers.transport import credentials
 
 pytestmark = pytest.mark.django_db
 
@@ -104,8 +105,8 @@ class Told:
         self._folder = folder
         server = members.take(gang[0].pk, gang[0].slot.node.name)  # type: ignore[union-attr]
         assert server is not None
-        assert members.claim(server) == 1
-        members.listening(members.get(server.pk), "/run/s.sock")
+        assert members.claim(server, certify=lambda run, epoch: credentials.make(run=run, epoch=epoch)) == 1
+        members.listening(members.get(server.pk), "/run/s.sock", "10.7.0.1:4000")
         self.server = members.get(server.pk)
         self.trainers = []
         for one in gang[1:]:

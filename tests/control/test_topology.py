@@ -113,7 +113,7 @@ H200 = Demand(labels=frozenset({("gpu", "h200")}))
         ([host("a", 3), host("b", 3)], 5, ANY,
          f"needs 5 slots on one host, the largest has 3; {APART}"),
         ([near("a", 2), near("b", 2), host("c", 3)], 5, ANY,
-         f"needs 5 slots on hosts that reach each other, the largest has 4; {APART}"),
+         f"needs 5 slots on one host or on hosts that reach each other, which have 4 at most; {APART}"),
         ([near("a", 9)], 2, H200, "no node has the labels gpu=h200"),
         ([near("a", 9)], 2, Demand(hosts=frozenset({"a"}), labels=H200.labels),
          "none of its nodes has the labels gpu=h200"),
@@ -137,7 +137,7 @@ def test_a_run_that_fits_when_others_end_is_told_what_is_idle() -> None:
     hosts = [host("a", 5), host("b", 5)]
     assert reason(hosts, 5, all_idle([host("a", 2), host("b", 2)])) == "needs 5 slots, 4 idle"
     assert reason(hosts, 5, all_idle([host("a", 3), host("b", 3)])) == (
-        "needs 5 slots on one host, the most idle ones are 3; nodes without TRAINHUB_INTERFACE can't be combined"
+        "needs 5 slots on one host, the fullest has 3 idle; nodes without TRAINHUB_INTERFACE can't be combined"
     )
     busy = [near("a", 1), near("b", 4, shares_home=False)]
     assert reason(busy, 3, all_idle(busy[1:])) == "needs 3 slots, and none is idle for its server"

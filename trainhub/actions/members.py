@@ -7,7 +7,9 @@ else has moved on, and that the writer must stop: it is fenced.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -15,8 +17,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from trainhub.actions import announce, events, runs, slots
-from trainhub.models import Attempt, Level, Member, MemberState, Run, RunState, Slot, Wish
+from trainhub.models import Attempt, Credentials, Level, Member, MemberState, Run, RunState, Slot, Wish
+from workers import assignment
 from workers.assignment import Cause, Exit, Outcome, Role
+
+if TYPE_CHECKING:  # The web never makes any, and needs no cryptography for it
+    from workers.transport.credentials import Pair
 
 LEASE = dt.timedelta(seconds=8)
 """How long a server that nobody renews is believed in."""
@@ -28,13 +34,24 @@ class Fenced(Exception):
     """The database answered, and this member is no longer wanted: its child must end."""
 
 
+class OutOfReach(Exception):
+    """The server of this member's run opened no port, and is on another node."""
+
+
 @dataclass(frozen=True)
 class Orders:
     """What a beat brings back."""
 
     wish: Wish
     deadline: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a trainer reaches its server: the endpoint, and what it shows there where a network is in between."""
+
     endpoint: str
+    tls: assignment.Credentials | None = None
 
 
 def take(member_id: int, node: str) -> Member | None:
@@ -58,9 +75,10 @@ def trainers_of(attempt: Attempt) -> list[Member]:
     return list(Member.objects.filter(attempt=attempt, ended_at=None).exclude(worker=None).select_related("slot__node"))
 
 
-def claim(member: Member) -> int | None:
+def claim(member: Member, *, certify: Callable[[int, int], Pair] | None = None) -> int | None:
     """Promote this member to parameter server, or to its run's simulation, and return its epoch.
 
+    `certify` makes the certificates of a run's epoch, in the same transaction. None: it will open no port.
     None: another holds the place, or this member may not serve.
     """
     if not member.may_serve:
@@ -78,6 +96,8 @@ def claim(member: Member) -> int | None:
         if not won:
             return None
         epoch = Run.objects.values_list("epoch", flat=True).get(pk=member.attempt.run_id)
+        if certify is not None:
+            _keep(member.attempt.run_id, epoch, certify(member.attempt.run_id, epoch))
         _hand_over_number(member)
         simulated = member.attempt.run.is_simulated
         role, became = (Role.SIMULATION, "the simulation") if simulated else (Role.SERVER, "parameter server")
@@ -90,6 +110,49 @@ def claim(member: Member) -> int | None:
             data={"epoch": epoch, "rank": member.rank},
         )
         return int(epoch)
+
+
+def _keep(run_id: int, epoch: int, pair: Pair) -> None:
+    kept = {
+        "epoch": epoch,
+        "server_certificate": pair.server.certificate,
+        "server_key": pair.server.key,
+        "trainer_certificate": pair.trainers.certificate,
+        "trainer_key": pair.trainers.key,
+    }
+    Credentials.objects.update_or_create(run_id=run_id, defaults=kept)
+
+
+def credentials_of_server(member: Member) -> assignment.Credentials | None:
+    """What this member's epoch was given at its promotion. None: it opens no port."""
+    kept = Credentials.objects.filter(run=member.attempt.run_id, epoch=member.epoch).first()
+    if kept is None:
+        return None
+    return assignment.Credentials(
+        bytes(kept.server_certificate), bytes(kept.server_key), bytes(kept.trainer_certificate)
+    )
+
+
+def way_to_server(member: Member) -> Way:
+    """How this trainer reaches the server of its epoch: through memory on one node, over TLS from another.
+
+    Raises Fenced when the epoch is over, OutOfReach when its server can't be reached from this node.
+    """
+    run = Run.objects.select_related("server__slot").filter(pk=member.attempt.run_id, epoch=member.epoch).first()
+    if run is None or run.server is None or run.server.slot is None or not run.endpoint:
+        raise Fenced(f"{member}: epoch {member.epoch} is over")
+    assert member.slot is not None
+    if run.server.slot.node_id == member.slot.node_id:
+        return Way(run.endpoint)
+    kept = Credentials.objects.filter(run=run, epoch=member.epoch).first()
+    if not run.address or kept is None:
+        raise OutOfReach(
+            f"the server is on {run.server.slot.node}, which opened no port, so that {member.slot.node} can't reach it"
+        )
+    shown = assignment.Credentials(
+        bytes(kept.trainer_certificate), bytes(kept.trainer_key), bytes(kept.server_certificate)
+    )
+    return Way(f"tls://{run.address}", shown)
 
 
 def _hand_over_number(winner: Member) -> None:
@@ -126,11 +189,11 @@ def running(member: Member) -> None:
             announce.run_changed(member.attempt.run_id)
 
 
-def listening(member: Member, endpoint: str) -> None:
-    """Publish where the server of this epoch answers. Raises Fenced."""
+def listening(member: Member, endpoint: str, address: str = "") -> None:
+    """Publish where the server of this epoch answers: on its own node, and at an address. Raises Fenced."""
     with transaction.atomic():
         if not Run.objects.filter(pk=member.attempt.run_id, epoch=member.epoch, server=member).update(
-            endpoint=endpoint
+            endpoint=endpoint, address=address
         ):
             raise Fenced(f"{member}: epoch {member.epoch} is over")
         for name in runs.nodes_of(member.attempt.run):
@@ -164,8 +227,8 @@ def beat(member: Member) -> Orders:
             current = run.count()
         if not current:
             raise Fenced(f"{member}: epoch {member.epoch} is over")
-        wish, deadline, endpoint = run.values_list("wish", "wish_deadline", "endpoint").get()
-        return Orders(Wish(wish), deadline, endpoint)
+        wish, deadline = run.values_list("wish", "wish_deadline").get()
+        return Orders(Wish(wish), deadline)
 
 
 def _alive(member: Member) -> QuerySet[Member]:
@@ -229,6 +292,12 @@ def _trainer_lost(run: Run, member: Member, ending: Exit) -> None:
             cause,
             f"{ending.detail}\nMembers were lost {run.restarts} times; the spec allows {run.restarts - 1}.",
         )
+
+
+def joined(server: Member, joining: int, transport: str, peer: str) -> None:
+    """A trainer of this server's gang has joined it, over this transport."""
+    gang = Member.objects.filter(attempt=server.attempt_id, pk=joining)
+    gang.update(transport=transport, peer=peer)
 
 
 def note_environment(attempt: Attempt, environment: dict[str, object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -15,7 +15,7 @@ from trainhub.actions import announce, events, runs, slots
 from trainhub.models import Attempt, Member, MemberState, Node, Run, RunState, Slot, Wish
 from trainhub.scheduling import Waiting
 from trainhub.topology import CPU, Demand, Free, Gang, Host, Room
-from workers.assignment import Outcome
+from workers.assignment import Outcome, Role
 
 LAST_RING = dt.timedelta(seconds=32)
 LOOKED_AHEAD = 50
@@ -184,6 +184,15 @@ def missing_trainers() -> list[Lack]:
         if missing:
             lacking.append(Lack(run, missing, _where(run)))
     return lacking
+
+
+def far_from_their_servers(members: Collection[int]) -> set[int]:
+    """Those of these members that train on another node than the one their server is on."""
+    if not members:
+        return set()
+    trainers = Member.objects.filter(pk__in=members, role=Role.TRAINER)
+    far = trainers.exclude(slot__node=F("attempt__run__server__slot__node"))
+    return set(far.values_list("pk", flat=True))
 
 
 def _where(run: Run) -> Gang:

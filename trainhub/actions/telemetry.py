@@ -156,6 +156,10 @@ def _restored(member: Member, data: dict[str, Any]) -> None:
     members.note_restored(member.attempt, data["version"])
 
 
+def _joined(member: Member, data: dict[str, Any]) -> None:
+    members.joined(member, data["member"], data.get("transport", ""), data.get("peer", ""))
+
+
 def _evaluated(member: Member, data: dict[str, Any]) -> None:
     metrics = {"loss": data["loss"], **data["metrics"], "version": data["version"]}
     Run.objects.filter(pk=member.attempt.run_id, epoch=member.epoch).update(metrics=metrics)
@@ -171,7 +175,8 @@ def _remove(path: str) -> None:
 
 
 _CONSEQUENCES: dict[str, Callable[[Member, dict[str, Any]], None]] = {
-    "listening": lambda member, data: members.listening(member, data["endpoint"]),
+    "listening": lambda member, data: members.listening(member, data["endpoint"], data.get("address", "")),
+    "joined": _joined,
     "training": lambda member, data: members.training(member),
     "restored": _restored,
     "evaluated": _evaluated,
