@@ -2,13 +2,14 @@
 #
 #   make demo [ONCE=1] [PORT=8000] [SPEC=examples/digits-async.yaml]
 #   make up   [PORT=8000] [HOST=127.0.0.1] [SLOTS=8]
+#   make agent                        a node agent alone, on another machine: docs/hosts.md
 #   make test [ARGS="-k ledger"]      checks, then every test
 #   make check                        ruff and mypy
 #   make bench                        the measurements of benchmarks/, one after another: a quarter of an hour
 #   make bench-NAME                   one of them: bench-cycle, bench-peers, bench-straggler, …
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench peers setup browser
+.PHONY: help demo up agent test check bench peers setup browser network
 
 VENV := .venv
 PEERS := .venv-peers
@@ -31,12 +32,15 @@ demo: setup
 up: setup
 	@exec $(BIN)/python manage.py up --host $(HOST) --port $(PORT) $(if $(SLOTS),--slots $(SLOTS))
 
+agent: setup
+	@exec $(BIN)/python manage.py agent
+
 check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: browser check
+test: browser network check
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 bench: setup peers
@@ -83,3 +87,10 @@ browser: setup
 	else \
 		echo "The tests need Chromium on the PATH, and only root can install it here (Debian: apt-get install chromium)."; \
 		exit 1; fi
+
+# Some of them make hosts of their own, as network namespaces; without root they are skipped, and say so.
+network: setup
+	@if command -v ip >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then :; else \
+		echo "Installing iproute2 for the tests of several hosts."; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends iproute2; } >/dev/null 2>&1 \
+		|| echo "apt-get could not install iproute2; the tests of several hosts are skipped."; fi

@@ -39,7 +39,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Machine:
-    """A node. `states` has one word or two: online or offline, and drained."""
+    """A node. `states` has one word or two: online or offline, and drained.
+
+    `reach` says what of the other nodes it may be combined with; empty where there are no others, and nothing to say.
+    """
 
     name: str
     states: list[str]
@@ -49,6 +52,9 @@ class Machine:
     drained: bool
     places: list[Place]
     facts: list[tuple[str, str]]
+    reach: str = ""
+    labels: tuple[str, ...] = ()
+    shares_home: bool = True
 
     @property
     def busy(self) -> int:
@@ -103,13 +109,13 @@ def overview(visible: QuerySet[Run], *, names_all: bool = False) -> Overview:
     held = {slot.member.attempt.run_id for node in nodes for slot in node.slots.all() if slot.member}
     seen = set(visible.order_by().filter(pk__in=held | {run.pk for run in head}).values_list("pk", flat=True))
     return Overview(
-        machines=[_machine(node, seen, names_all) for node in nodes],
+        machines=[_machine(node, seen, names_all, alone=len(nodes) == 1) for node in nodes],
         queue=[_waiting(run, seen, names_all) for run in head],
         waiting=len(head) if len(head) < MOST_WAITING else queued.count(),
     )
 
 
-def _machine(node: Node, seen: Collection[int], names_all: bool) -> Machine:
+def _machine(node: Node, seen: Collection[int], names_all: bool, *, alone: bool) -> Machine:
     places = [_place(slot, seen, names_all) for slot in node.slots.all()]
     return Machine(
         name=node.name,
@@ -119,6 +125,9 @@ def _machine(node: Node, seen: Collection[int], names_all: bool) -> Machine:
         seen_at=node.seen_at,
         drained=node.drained,
         places=[place for place in places if place.holder or not place.retired],
+        reach=_reach(node, alone=alone),
+        labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
+        shares_home=node.shares_home,
         facts=list(_facts(node.environment)),
     )
 
@@ -126,6 +135,12 @@ def _machine(node: Node, seen: Collection[int], names_all: bool) -> Machine:
 def _place(slot: Slot, seen: Collection[int], names_all: bool) -> Place:
     member = slot.member
     return Place(f"{slot.kind}:{slot.index}", _holder(member, seen, names_all) if member else None, slot.retired)
+
+
+def _reach(node: Node, *, alone: bool) -> str:
+    if node.address:
+        return f"reached by other nodes at {node.address}"
+    return "" if alone else "takes whole runs only: no other node can reach it"
 
 
 def _holder(member: Member, seen: Collection[int], names_all: bool) -> Holder:

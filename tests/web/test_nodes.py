@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from tests import factories
 from tests.web.conftest import client_of
-from trainhub import access, machines
+from trainhub import access, machines, places
 from trainhub.models import Member, Node, Project, Role, Run, RunState, Slot
 
 pytestmark = pytest.mark.django_db
@@ -173,3 +174,37 @@ def test_more_nodes_and_runs_cost_no_more_queries(project: Project, alice: User,
         node(f"more-{index}", 8)
         factories.run(owner=alice, within=project)
     assert asked() == before <= 8
+
+
+def test_a_node_among_others_says_where_it_is_reached_and_what_it_is(alice: User) -> None:
+    ours = places.identity(settings.HOME)
+    node("a", 1, address="10.7.0.3", labels={"gpu": "h200", "rack": "7"}, home=ours)
+    node("b", 1, home=ours)
+    first, second = overview(alice).machines
+    assert (first.reach, first.labels) == ("reached by other nodes at 10.7.0.3", ("gpu=h200", "rack=7"))
+    assert second.reach == "takes whole runs only: no other node can reach it"
+    page = shown("alice")
+    assert "Reached by other nodes at 10.7.0.3" in page
+    assert "gpu=h200" in page
+    assert "It sees other files" not in page
+
+
+def test_a_node_alone_is_not_told_that_nobody_can_reach_it(alice: User) -> None:
+    node("a", 1, home=places.identity(settings.HOME))
+    assert overview(alice).machines[0].reach == ""
+
+
+def test_a_node_with_a_home_of_its_own_says_what_that_means(alice: User) -> None:
+    node("a", 1, home="another")
+    assert "It sees other files than this service" in shown("alice")
+
+
+def test_rest_and_the_admin_tell_the_same(alice: User) -> None:
+    node("a", 1, address="10.7.0.3", labels={"rack": "7"}, home="another")
+    [told] = client_of("alice").get("/api/v1/nodes").json()["items"]
+    assert (told["address"], told["labels"], told["shares_home"]) == ("10.7.0.3", {"rack": "7"}, False)
+    factories.person("root", is_staff=True, is_superuser=True)
+    page = client_of("root").get(f"/admin/trainhub/node/{Node.objects.get().pk}/change/").content.decode()
+    assert "10.7.0.3" in page
+    assert "rack=7" in page
+    assert "it trains, but serves no run" in page

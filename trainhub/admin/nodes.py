@@ -58,6 +58,7 @@ class NodeAdmin(Stepping, Looking):
     steps = (DRAIN, UNDRAIN)
     fieldsets = (
         (None, {"fields": (("name", "state_word", "in_use"), ("unanswered", "seen", "registered"))}),
+        ("Its place among others", {"fields": (("reached_at", "labelled", "files"),)}),
         ("The machine", {"fields": (("cores", "memory", "processor"), ("system", "python", "commit"), "packages")}),
     )
     readonly_fields = flat(fieldsets)
@@ -91,6 +92,20 @@ class NodeAdmin(Stepping, Looking):
 
     def registered(self, node: Node) -> SafeString | str:
         return show.moment(node.registered_at)
+
+    @admin.display(description="address")
+    def reached_at(self, node: Node) -> str:
+        return node.address or "none: it takes whole runs only"
+
+    @admin.display(description="labels")
+    def labelled(self, node: Node) -> str:
+        return ", ".join(f"{key}={value}" for key, value in sorted(node.labels.items())) or show.NOTHING
+
+    @admin.display(description="files")
+    def files(self, node: Node) -> str:
+        if node.shares_home:
+            return "the service's own"
+        return "others than the service's: it trains, but serves no run and reads no uploaded data set"
 
     @admin.display(description="torch")
     def torch(self, node: Node) -> str:

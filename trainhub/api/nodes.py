@@ -40,6 +40,11 @@ class NodeShape(Shape):
     """It gets no new members."""
     cores: int
     memory_bytes: int
+    address: str
+    """Where members on other nodes reach its members. Empty: nowhere, and it takes whole runs only."""
+    labels: dict[str, str]
+    shares_home: bool
+    """Whether it sees the service's files. If not, it trains, but serves no run and reads no uploaded data set."""
     slots: NodeSlots
     registered_at: Moment | None
     seen_at: Moment | None
@@ -89,6 +94,9 @@ def _line(node: Any) -> dict[str, Any]:
         "drained": node.drained,
         "cores": node.cores,
         "memory_bytes": node.memory_bytes,
+        "address": node.address,
+        "labels": node.labels,
+        "shares_home": node.shares_home,
         "slots": {"total": node.slots_total, "busy": node.slots_busy, "idle": idle},
         "registered_at": summary.moment(node.registered_at),
         "seen_at": summary.moment(node.seen_at),

@@ -112,6 +112,10 @@ class MemberShape(Shape):
     state: str
     node: str
     slot: str
+    transport: str
+    """How it is connected to its server, such as `shared memory`. Empty: it has not joined, or is the server."""
+    peer: str
+    """Network address that it joined from. Empty: it shares a machine with its server."""
     cause: str
     detail: str
     started_at: Moment | None
@@ -158,6 +162,8 @@ class RunSummary(Shape):
     restarts: int
     attempt: int
     epoch: int
+    address: str
+    """HOST:PORT at which its server takes trainers of other nodes. Empty: it opened no port."""
     version: int
     gradients: int
     refused: int

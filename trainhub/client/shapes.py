@@ -103,6 +103,10 @@ class Member(Shape):
     state: str = ""
     node: str = ""
     slot: str = ""
+    transport: str = ""
+    """How it is connected to its server. Empty: it has not joined, or is the server."""
+    peer: str = ""
+    """Network address that it joined from. Empty: it shares a machine with its server."""
     cause: str = ""
 
 
@@ -135,6 +139,8 @@ class Run(Shape):
     detail: str = ""
     restarts: int = 0
     attempt: int = 0
+    address: str = ""
+    """HOST:PORT at which its server takes trainers of other nodes. Empty: it opened no port."""
     version: int = 0
     gradients: int = 0
     fraction: float | None = None
@@ -276,6 +282,11 @@ class Node(Shape):
     drained: bool
     cores: int
     memory_bytes: int
+    address: str = ""
+    """Where members on other nodes reach its members. Empty: nowhere, and it takes whole runs only."""
+    labels: dict[str, str] = {}
+    shares_home: bool = True
+    """Whether it sees the service's files. If not, it trains, but serves no run and reads no uploaded data set."""
     slots: NodeSlots
     seen_at: datetime | None = None
 

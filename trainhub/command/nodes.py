@@ -40,11 +40,17 @@ def tell(found: list[Node]) -> None:
             f"{each.slots.idle} of {each.slots.total} idle",
             telling.number(each.cores),
             telling.size(each.memory_bytes),
+            each.address or "–",
+            ", ".join(f"{key}={value}" for key, value in sorted(each.labels.items())) or "–",
             telling.ago(each.seen_at),
         ]
         for each in found
     ]
-    telling.table(("node", "state", "slots", "cores", "memory", "seen"), rows, right=("cores", "memory"))
+    headings = ("node", "state", "slots", "cores", "memory", "address", "labels", "seen")
+    telling.table(headings, rows, right=("cores", "memory"))
+    for each in found:
+        if not each.shares_home:
+            telling.say(f"{each.name} sees other files than the service: it trains, but serves no run.")
 
 
 def state_of(node: Node) -> str:

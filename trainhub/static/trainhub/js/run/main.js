@@ -186,7 +186,7 @@ function showSummary(next) {
   store.setAttempts(next.attempts);
   header.show(next);
   workers.show(next.members);
-  members.show(next.members);
+  members.show(next.members, next.address);
   checkpoints.show(next.checkpoints);
   actions.show(next);
   showNumbers();

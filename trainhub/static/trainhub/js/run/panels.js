@@ -161,6 +161,13 @@ export class Workers {
   }
 }
 
+// How a member and its server reach each other. A server's own: where those of other nodes reach it.
+function connection(member, address) {
+  if (member.role === "server") return address || "no port";
+  const words = { tls: "TLS", "shared memory": "shared memory" };
+  return member.transport ? (words[member.transport] ?? member.transport) : "–";
+}
+
 export class Members {
   constructor(store) {
     this.store = store;
@@ -168,7 +175,8 @@ export class Members {
     this.body = byId("members");
   }
 
-  show(members) {
+  show(members, address) {
+    this.address = address;
     byId("no-members").hidden = members.length > 0;
     const known = new Set(members.map((m) => m.id));
     for (const [id, row] of this.rows) {
@@ -191,6 +199,8 @@ export class Members {
     row.swatch.style.setProperty("--swatch", member.role ? swatch(member.role === "trainer" ? member.worker : -1) : "var(--line-strong)");
     say(row.title, server ? "parameter server" : member.title);
     say(row.where, member.node ? `${member.node} ${member.slot}` : "–");
+    say(row.link, connection(member, this.address));
+    row.link.title = member.peer ? `from ${member.peer}` : "";
     row.state.className = `state state-${member.state}`;
     say(row.state, member.state);
     row.state.title = [member.cause.replaceAll("-", " "), member.detail].filter(Boolean).join(": ");
@@ -203,12 +213,13 @@ export class Members {
       swatch: el("span", { class: "swatch" }),
       title: el("span"),
       where: el("td", { class: "muted nowrap" }),
+      link: el("td", { class: "muted nowrap" }),
       state: el("span", { class: "state" }),
       staleness: el("td", { class: "number" }),
       gradients: el("td", { class: "number" }),
     };
     const named = el("span", { class: "titled" }, row.swatch, row.title);
-    row.line = el("tr", {}, el("td", {}, named), row.where, el("td", {}, row.state), row.staleness, row.gradients);
+    row.line = el("tr", {}, el("td", {}, named), row.where, el("td", {}, row.state), row.link, row.staleness, row.gradients);
     return row;
   }
 
