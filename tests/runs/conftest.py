@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -105,18 +106,9 @@ def stack(
 ) -> Iterator[Stack]:
     """Runs of this package stay in the database until its last test, as they would in life."""
     folder = tmp_path_factory.mktemp("stack")
-    with django_db_blocker.unblock():
-        url = os.environ["DATABASE_URL"]
-        given = connection.settings_dict["NAME"]
-        # pytest-django makes a test database only for tests that it wraps in transactions, and these are none.
-        ours = not given.startswith("test_")
-        database = connection.creation.create_test_db(verbosity=0, serialize=False) if ours else given
+    with rows_that_stay(django_db_blocker) as url:
         environ = dict(os.environ)
-        environ |= {
-            "DATABASE_URL": _with_database(url, database),
-            "TRAINHUB_CPU_SLOTS": str(SLOTS),
-            "TRAINHUB_NODE": "test",
-        }
+        environ |= {"DATABASE_URL": url, "TRAINHUB_CPU_SLOTS": str(SLOTS), "TRAINHUB_NODE": "test"}
         running = Stack(folder, environ)
         running.owner, running.project = access.first_admin()
         for name in ("scheduler", "agent"):
@@ -126,10 +118,35 @@ def stack(
             yield running
         finally:
             running.stop()
+
+
+@contextlib.contextmanager
+def rows_that_stay(blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database that is empty afterwards, which this process and others may use. Yields its address."""
+    with blocker.unblock():
+        given = connection.settings_dict["NAME"]
+        # pytest-django makes a test database only for tests that it wraps in transactions, and these are none.
+        ours = not given.startswith("test_")
+        database = connection.creation.create_test_db(verbosity=0, serialize=False) if ours else given
+        try:
+            yield _with_database(os.environ["DATABASE_URL"], database)
+        finally:
             call_command("flush", interactive=False, verbosity=0)
             connection.close()
             if ours:
+                eventually(_nobody_else_uses_it)
+                connection.close()
                 connection.creation.destroy_test_db(given, verbosity=0)
+
+
+def _nobody_else_uses_it() -> bool:
+    """Whether the last session of a process that has just ended is gone from the server too."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        row = cursor.fetchone()
+    return row is not None and row[0] == 0
 
 
 def _with_database(url: str, name: str) -> str:
