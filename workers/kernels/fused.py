@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +13,13 @@ from torch import Tensor
 from workers.kernels import compiling
 from workers.kernels.source import BLOCK_FLOATS, MOST_OWN, MOST_SCALARS, source
 from workers.methods.compensation.base import Compensation
-from workers.methods.fragment import Fragment
+from workers.methods.fragment import Fragment, Terms
 from workers.server.optimizers import Elementwise, Optimizer, Tiling
 from workers.server.passes import HandOver, Step
 
 STREAM_FROM_FLOATS = 4 * 1024 * 1024
 """Vectors of 16 MiB and more do not stay in a cache until their trainer reads them."""
+NONE_OWN = (0,) * MOST_OWN
 THREADED_FROM_FLOATS = 2 * 1024 * 1024
 """Below, a walk takes less than what it costs to wake threads for it."""
 
@@ -43,14 +45,8 @@ class Plan(ctypes.Structure):
     )
 
 
-class Part(ctypes.Structure):
-    _fields_ = (
-        ("gradient", ctypes.c_void_p),
-        ("slot", ctypes.c_void_p),
-        ("own", ctypes.c_void_p * MOST_OWN),
-        ("share", ctypes.c_float),
-        ("scalars", ctypes.c_float * MOST_SCALARS),
-    )
+PART_BYTES = struct.calcsize(f"@PP{MOST_OWN}Pf{MOST_SCALARS}f0P")
+WALK = struct.Struct("@PPqqqqff")
 
 
 def text_of(weights: Tensor, optimizer: Optimizer, compensation: Compensation | None) -> str | None:
@@ -81,92 +77,73 @@ class FusedPass:
         first = Fragment("") if compensation is None else compensation.fragment()
         second = optimizer.fragment()
         self._vectors = [*first.shared.values(), *second.shared.values()]
-        self._own = [(v.data_ptr(), v.stride(0) * v.element_size()) for v in first.own.values()]
+        own = [(v.data_ptr(), v.stride(0) * v.element_size()) for v in first.own.values()]
+        self._own = own + [(0, 0)] * (MOST_OWN - len(own)) if own else []
         if streams is None:
             streams = weights.numel() >= STREAM_FROM_FLOATS and not first.reads_base
         self._plan, self._keep = _plan(weights, tiling, optimizer, self._vectors, streams=streams)
-        self._firsts = len(first.scalars)
-        self._size = weights.numel()
-        self._ranges = _ranges(self._size, threads)
-        self._threads = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
-        library = compiling.load(path)
-        self._run = library.run
-        self._run.restype = None
-        self._run.argtypes = (
-            ctypes.POINTER(Plan),
-            ctypes.POINTER(Part),
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_float,
-            ctypes.c_int64,
-            ctypes.c_int64,
-        )
-        self._part = Part()
-        self._several: dict[int, ctypes.Array[Part]] = {}
+        self._plan_at = ctypes.addressof(self._plan)
+        count = len(first.scalars) + len(second.scalars)
+        self._pack = struct.Struct(f"@PP{MOST_OWN}Pf{count}f").pack_into
+        self._none = (0.0,) * len(second.scalars)
+        self._parts, self._parts_at = _memory(PART_BYTES)
+        ranges = _ranges(weights.numel(), threads)
+        self._walks = [(*_memory(WALK.size), *bounds) for bounds in ranges]
+        self._threads = ThreadPoolExecutor(len(ranges)) if len(ranges) > 1 else None
+        self._run = compiling.load(path).run
+        self._run.restype, self._run.argtypes = None, (ctypes.c_void_p,)
 
     def one(self, step: Step, ahead: float) -> None:
-        self._fill(self._part, step)
-        self._walk(self._part, 1, False, ahead)
+        self._put(0, step, self._terms(step.rate))
+        self._walk(1, ahead)
 
     def several(self, steps: Sequence[Step], ahead: float) -> None:
-        parts = self._parts(len(steps))
-        for part, step in zip(parts, steps, strict=True):
-            self._fill(part, step)
-        self._walk(parts, len(steps), False, ahead)
+        self._make_room(len(steps))
+        for index, step in enumerate(steps):
+            self._put(index, step, self._terms(step.rate))
+        self._walk(len(steps), ahead)
 
     def mean(self, parts: Sequence[tuple[Step, float]], out: HandOver, rate: float, ahead: float) -> None:
         """The last part stands for the step itself: where it goes, and by which rate."""
-        array = self._parts(len(parts) + 1)
-        for part, (step, share) in zip(array, parts, strict=False):
-            self._fill_compensation(part, step)
-            part.share = share
-        last = array[len(parts)]
-        terms = () if self._compensation is None else tuple(array[0].scalars[: self._firsts])
-        last.slot = out.weights_address
-        self._set(last, (*terms, *self._optimizer.begin(rate)))
-        self._walk(array, len(parts) + 1, True, ahead)
+        self._make_room(len(parts) + 1)
+        own: Terms = ()
+        for index, (step, share) in enumerate(parts):
+            own = () if self._compensation is None else self._compensation.begin()
+            self._put(index, step, (*own, *self._none), share)
+        self._put(len(parts), Step(out, parts[-1][0].worker, rate), (*own, *self._optimizer.begin(rate)))
+        self._walk(len(parts) + 1, ahead, combine=1)
 
-    def _parts(self, count: int) -> ctypes.Array[Part]:
-        found = self._several.get(count)
-        if found is None:
-            found = self._several[count] = (Part * count)()
-        return found
-
-    def _fill(self, part: Part, step: Step) -> None:
-        part.gradient = step.place.gradient_address
-        part.slot = step.place.weights_address
+    def _terms(self, rate: float) -> Terms:
         if self._compensation is None:
-            self._set(part, self._optimizer.begin(step.rate))
-            return
-        self._name_own(part, step.worker)
-        self._set(part, (*self._compensation.begin(), *self._optimizer.begin(step.rate)))
+            return self._optimizer.begin(rate)
+        return self._compensation.begin() + self._optimizer.begin(rate)
 
-    def _fill_compensation(self, part: Part, step: Step) -> None:
-        part.gradient = step.place.gradient_address
-        part.slot = step.place.weights_address
-        if self._compensation is not None:
-            self._name_own(part, step.worker)
-            self._set(part, self._compensation.begin())
+    def _make_room(self, parts: int) -> None:
+        if len(self._parts) < parts * PART_BYTES:
+            self._parts, self._parts_at = _memory(parts * PART_BYTES)
 
-    def _name_own(self, part: Part, worker: int) -> None:
-        for index, (address, stride) in enumerate(self._own):
-            part.own[index] = address + worker * stride
+    def _put(self, index: int, step: Step, terms: Terms, share: float = 1.0) -> None:
+        """Write a part where the kernel reads it: as one struct, since each of ctypes' fields costs as much as that."""
+        place, own = step.place, self._own
+        vectors = NONE_OWN if not own else tuple(address + step.worker * stride for address, stride in own)
+        where = index * PART_BYTES
+        self._pack(self._parts, where, place.gradient_address, place.weights_address, *vectors, share, *terms)
 
-    @staticmethod
-    def _set(part: Part, terms: tuple[float, ...]) -> None:
-        part.scalars[: len(terms)] = terms
-
-    def _walk(self, parts: Part | ctypes.Array[Part], count: int, combine: bool, ahead: float) -> None:
+    def _walk(self, parts: int, ahead: float, *, combine: int = 0) -> None:
+        for memory, _, first, last in self._walks:
+            WALK.pack_into(memory, 0, self._plan_at, self._parts_at, parts, combine, first, last, ahead, 0.0)
         # ctypes lets go of the interpreter meanwhile.
         if self._threads is None:
-            self._run(self._plan, parts, count, combine, ahead, 0, self._size)
+            self._run(self._walks[0][1])
             return
-        shares = [
-            self._threads.submit(self._run, self._plan, parts, count, combine, ahead, first, last)
-            for first, last in self._ranges
-        ]
-        for share in shares:
+        for share in [self._threads.submit(self._run, at) for _, at, _, _ in self._walks]:
             share.result()
+
+
+def _memory(size_bytes: int) -> tuple[bytearray, int]:
+    """Memory that `struct` writes and the kernel reads, and its address."""
+    memory = bytearray(size_bytes)
+    return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def _plan(

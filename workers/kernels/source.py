@@ -31,6 +31,7 @@ struct Plan {{ float* weights; float* const* shared; const Group* groups; int64_
 struct Part {{
   const float* gradient; float* slot; float* own[{MOST_OWN}]; float share; float scalars[{MOST_SCALARS}];
 }};
+struct Walk {{ const Plan* plan; const Part* parts; int64_t count, combine, first, last; float ahead, unused; }};
 
 static void send(float* to, const float* from, int64_t count, bool streams) {{
 #if defined(__SSE__)
@@ -57,8 +58,10 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Elements `first` to `last` of the vectors. `combine`: one step along the sum of all parts but the last, each times
 // its share, by the last one's scalars and sent to its slot; otherwise a step for each part, sent to all slots.
-extern "C" void run(const Plan* plan, const Part* parts, int64_t count, int64_t combine, float ahead, int64_t first,
-                    int64_t last) {
+extern "C" void run(const Walk* walk) {
+  const Plan* plan = walk->plan;
+  const Part* parts = walk->parts;
+  const int64_t count = walk->count, first = walk->first, last = walk->last;
   const bool streams = plan->streams != 0;
   alignas(64) float along[BLOCK];
   alignas(64) float sent[BLOCK];
@@ -67,15 +70,15 @@ extern "C" void run(const Plan* plan, const Part* parts, int64_t count, int64_t 
     const int64_t end = least(group.stop, last);
     for (int64_t at = most(group.start, first); at < end; at += BLOCK) {
       const int64_t n = least(BLOCK, end - at);
-      if (combine) {
+      if (walk->combine) {
         std::memset(along, 0, n * sizeof(float));
         for (int64_t p = 0; p + 1 < count; p++) adjust(plan, parts[p], group, at, n, along);
         step(plan, parts[count - 1], group, at, n, along);
-        const float* out = ready(plan, parts[count - 1], group, ahead, at, n, sent);
+        const float* out = ready(plan, parts[count - 1], group, walk->ahead, at, n, sent);
         send(parts[count - 1].slot + at, out, n, streams);
       } else {
         for (int64_t p = 0; p < count; p++) both(plan, parts[p], group, at, n);
-        const float* out = ready(plan, parts[count - 1], group, ahead, at, n, sent);
+        const float* out = ready(plan, parts[count - 1], group, walk->ahead, at, n, sent);
         for (int64_t p = 0; p < count; p++) send(parts[p].slot + at, out, n, streams);
       }
     }

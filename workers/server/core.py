@@ -197,6 +197,8 @@ class ParameterServer:
 
     def next_step(self, worker: int) -> int:
         """The step that this worker computes next; those whose gradients wait are behind it."""
+        if not self._waiting:
+            return self.clocks.steps[worker]
         return self.clocks.steps[worker] + sum(w.push.gradients for w in self._waiting if w.push.worker == worker)
 
     def send(self, place: HandOver) -> None:
@@ -297,7 +299,7 @@ class ParameterServer:
         worker = push.worker
         if push.base_version > self.clocks.version:
             raise Stale(f"trainer {worker} pushed for version {push.base_version}, which does not exist yet")
-        due = self.next_step(worker) if self._waiting else self.clocks.steps[worker]
+        due = self.next_step(worker)
         if push.step != due:
             raise Stale(f"trainer {worker} pushed step {push.step}, step {due} is its next")
         if not 1 <= push.gradients <= self.rules.most_gradients:

@@ -24,6 +24,8 @@ class Clock:
 
 def rate_at(gradients: int, *, base: float, schedule: spec.Constant | spec.Cosine | spec.Step, clock: Clock) -> float:
     """The scheduled learning rate of the gradient after `gradients` others."""
+    if isinstance(schedule, spec.Constant) and not schedule.warmup_passes:
+        return base  # on the way of every gradient
     share = min(1.0, gradients / clock.total) if clock.total else 0.0
     return base * warmup(gradients, schedule, clock) * decay(share, schedule)
 
