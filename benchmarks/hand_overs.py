@@ -49,6 +49,7 @@ TORN = 3
 """Exit code of a child that saw a vector which is not its version's."""
 REPORT = Report(1.0, 1.0, 0.0, 0.0, 0.0, (1.0,))
 WATCH_SECONDS = 0.01
+FAREWELL_SECONDS = 2.0
 
 
 class Death(IntEnum):
@@ -111,6 +112,8 @@ class Drill:
             self._replace_the_fallen()
             time.sleep(WATCH_SECONDS)
         for child in [evaluator, *(p for p, _ in self._trainers.values())]:
+            child.join(FAREWELL_SECONDS)
+            child.kill()  # one that came after the end looks for a server that has gone
             child.join(END_SECONDS)
             self.torn += child.exitcode == TORN
         word = Exit.read(self._folder / Role.SERVER)
