@@ -15,6 +15,7 @@ ALL = {
     "one-trainer": "one_trainer",
     "transports": "transports",
     "slow-line": "slow_line",
+    "overlap": "overlap",
     "scaling": "scaling",
     "straggler": "straggler",
     "hand-overs": "hand_overs",

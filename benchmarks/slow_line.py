@@ -50,7 +50,7 @@ class Line:
         pair = credentials.make(run=1, epoch=1)
         server = replace(assignment(spec, folder, Role.SERVER), listen="127.0.0.1", tls=pair.server)
         self._server = start(server, SERVER_CORE)
-        self.link = FaultyLink(_address(folder))
+        self.link = FaultyLink(address_of(folder))
         host, port = self.link.address
         mine = assignment(spec, folder, Role.TRAINER)
         mine = replace(mine, endpoint=f"{tls.SCHEME}{host}:{port}", tls=pair.trainers)
@@ -82,7 +82,7 @@ def _join(spec: RunSpec, mine: Any) -> NetworkSession:
     return NetworkSession(mine, StopSignal(), manifest, size, spec=spec)
 
 
-def _address(folder: Path) -> tuple[str, int]:
+def address_of(folder: Path) -> tuple[str, int]:
     deadline = time.monotonic() + SECONDS_TO_LISTEN
     while time.monotonic() < deadline:
         for batch in batches(work_dir(folder, Role.SERVER)):

@@ -23,10 +23,12 @@ from workers.server.setup import build_model, build_rule, build_window
 from workers.spec import RunSpec
 from workers.trainer.batches import Batches, stream
 from workers.trainer.delays import Delays
+from workers.trainer.early import Early
 from workers.trainer.steps import Gradients, Steps
 from workers.transport import choose
 from workers.transport.base import Answer, Report, RunEnded, TrainerSession
 from workers.transport.mirror import on_device
+from workers.transport.network import NetworkSession
 from workers.transport.shared_memory import SlotSize
 
 START_SECONDS = 1.0
@@ -86,9 +88,11 @@ class Trainer:
         self._vectors = self._make_vectors()
         self._bind()
         self._reset_statistics()
-        self._gradients = Gradients(self._model, self._layout, self._vectors.gradient, spec.clip_norm)
         self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
+        self._early = self._send_early()
+        flat = self._vectors.gradient
+        self._gradients = Gradients(self._model, self._layout, flat, spec.clip_norm, self._early)
         self._steps = Steps(self._problem, self._model, spec, worker, self._device)
         self.version = 0
 
@@ -97,6 +101,16 @@ class Trainer:
         manifest = layout.manifest([m.name for m in self._problem.metrics])
         size = SlotSize.trainer(layout, self._batch_norm)
         return on_device(choose.connect(self._child, manifest, size), self._device)
+
+    def _send_early(self) -> Early | None:
+        """Send gradients while they are computed, where the line takes time and a part can be sent before the rest is
+        known: between hosts, of one batch, not clipped. A trainer that is slow on purpose listens meanwhile instead."""
+        spec, session = self._spec, self._session
+        if not isinstance(session, NetworkSession) or not session.piecewise or spec.displaces or self._delays:
+            return None
+        if spec.clip_norm is not None or spec.accumulation > 1:
+            return None
+        return Early(self._model, self._layout, session.gradient, session)
 
     def _make_vectors(self) -> Vectors:
         """What the model computes with and leaves its results in: the slot itself, so that nothing is copied."""
@@ -183,6 +197,8 @@ class Trainer:
         """Make one gradient and leave it in the slot."""
         began = time.perf_counter()
         self._batch_norm.begin(self._vectors.buffers)
+        if self._early is not None:
+            self._early.begin()
         self._forward_and_backward(batches, step, ready)
         computed = time.perf_counter()
         norm = self._gradients.hand_over()

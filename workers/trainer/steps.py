@@ -17,6 +17,7 @@ from workers.layout import Layout
 from workers.problems.base import Problem
 from workers.spec import RunSpec
 from workers.trainer.batches import STEP, number
+from workers.trainer.early import Early
 
 
 class Steps:
@@ -71,7 +72,11 @@ class Steps:
 class Gradients:
     """Moves gradients from the model into a flat vector, such as a slot's."""
 
-    def __init__(self, model: nn.Module, layout: Layout, flat: Tensor, clip_norm: float | None) -> None:
+    def __init__(
+        self, model: nn.Module, layout: Layout, flat: Tensor, clip_norm: float | None, early: Early | None = None
+    ) -> None:
+        """`early` copies each gradient when it is complete, in place of all of them at the end."""
+        self._early = early
         named = dict(model.named_parameters())
         self._parameters = [named[s.name] for s in layout.segments]
         self._addresses = [p.data_ptr() for p in self._parameters]
@@ -84,7 +89,10 @@ class Gradients:
         """Copy the gradients into the vector, clipped; returns their norm before clipping."""
         if any(p.data_ptr() != address for p, address in zip(self._parameters, self._addresses, strict=True)):
             raise Failure(Cause.USER_CODE, "a parameter was replaced in training; change its values in place instead")
-        self._copy()
+        if self._early is None:
+            self._copy()
+        else:
+            self._early.complete()
         norm = float(torch.linalg.vector_norm(self._flat))
         if self._clip_norm is not None and norm > self._clip_norm:
             self._flat.mul_(self._clip_norm / norm)

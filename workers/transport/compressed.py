@@ -14,6 +14,9 @@ from workers.transport.ways import Block, BlockName, TensorWay
 class CompressedWay:
     """What a trainer keeps between pushes lives and ends with its session, as a replay has it too."""
 
+    piecewise = False
+    """Its payload has one size."""
+
     def __init__(self, way: TensorWay, rule: Compression, words: str) -> None:
         """`words`: the compression with its parameters, of which both ends have to mean the same."""
         self._way, self._rule = way, rule

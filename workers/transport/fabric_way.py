@@ -36,6 +36,7 @@ class FabricWay:
 
     name = "fabric"
     transport = "fabric"
+    piecewise = True
 
     def __init__(self, link: Link, rank: int) -> None:
         self._link, self._rank = link, rank

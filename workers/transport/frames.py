@@ -29,6 +29,7 @@ class Kind(IntEnum):
     REFUSED = 10  # server: why this session ends
     TENSOR = 11  # between hosts: body: what the bytes behind it are
     BEAT = 12  # between hosts, server: the answer is not there yet, but the line is
+    PIECE = 14  # between hosts, trainer: these floats of its next push come (see `pieces`)
     STORE = 13  # between hosts: a message by which the ends of a group meet (see `store`)
     MEMORY = 20  # server, to a READY that names a GPU: the handle of memory on it; empty: the slot serves
 
@@ -41,6 +42,7 @@ EXAMPLES = struct.Struct("<Q")
 EVALUATOR = 1  # in JOIN
 BY = 2  # in JOIN: the body says by which way; a trainer of this host need not say
 COMPLETED = 1  # in STOP: the run is through; without it, it was stopped
+EARLY = 1  # in PUSH: its gradient has come before it, in pieces
 NOT_APPLIED = 1  # in WEIGHTS: the gradient before was not finite and left no trace
 
 

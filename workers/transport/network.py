@@ -27,6 +27,7 @@ from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report,
 from workers.transport.fabric import TRAINER
 from workers.transport.frames import Frame, FrameError, JoinBody, Kind
 from workers.transport.link import Link, Speaker
+from workers.transport.pieces import Range, Sender, gaps
 from workers.transport.shared_memory import SlotSize
 from workers.transport.tls import LINK_SECONDS, LinkLost, Unwelcome
 from workers.transport.ways import Block, BlockName, TensorWay
@@ -74,6 +75,7 @@ class NetworkSession:
         self._word: Frame | None = None
         """Taken in by `waits`, for `answer`."""
         self._talking = threading.Lock()
+        self._early = Sender(self._send_piece)
         self._line: Line | None = self._reach(JOIN_SECONDS)
         self._heard_at = time.monotonic()
 
@@ -148,12 +150,16 @@ class NetworkSession:
             return  # `answer` says with which step to go on instead
         link, way = self._line.link, self._line.way
         try:
+            sent = self._early.finish()
+            for gap in gaps(sent, self.gradient.numel()) if sent else ():
+                self._send_piece(gap)
             if link.readable(0.0):
                 self._take_word(link)  # it can only be a stop
             self._owed = True
             with self._talking:
                 link.gather(
                     Kind.PUSH,
+                    flags=frames.EARLY if sent else 0,
                     base_version=self._version,
                     step=step,
                     scale=scale or 0.0,
@@ -161,11 +167,34 @@ class NetworkSession:
                     body=report.pack(),
                 )
                 finite = math.isfinite(report.loss) and math.isfinite(report.gradient_norm)
-                way.send([Block(BlockName.GRADIENT, self.gradient, finite), Block(BlockName.BUFFERS, self.buffers)])
+                gradient = [] if sent else [Block(BlockName.GRADIENT, self.gradient, finite)]
+                way.send([*gradient, Block(BlockName.BUFFERS, self.buffers)])
             self._heard_at = time.monotonic()
         except (LinkLost, Unwelcome):
             self._hear_last_word(link)
             self._lose_line()
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether a gradient may be given in pieces before its push."""
+        return self._line is not None and self._line.way.piecewise
+
+    def piece(self, piece: Range) -> None:
+        """These floats of the gradient are final: send them soon. What is not given so goes with the push."""
+        if self._line is not None and not self._rejoined:
+            self._early.give(piece)
+
+    def spoil(self) -> None:
+        """A piece has changed since it was given: the push sends everything."""
+        self._early.spoil()
+
+    def _send_piece(self, piece: Range) -> None:
+        line = self._line
+        if line is None:
+            raise LinkLost("the line is lost")
+        with self._talking:
+            line.link.gather(Kind.PIECE, body=piece.pack())
+            line.way.send([Block(BlockName.GRADIENT, self.gradient[piece.start : piece.stop])])
 
     def answer(self) -> Answer:
         while True:

@@ -26,6 +26,7 @@ from workers.transport.base import RunEnded
 from workers.transport.fabric import SERVER
 from workers.transport.frames import Frame, FrameError, JoinBody, Kind
 from workers.transport.link import BEAT_SECONDS, Link, Speaker
+from workers.transport.pieces import Received
 from workers.transport.shared_memory import ClientSession, RefusedByServer, Slot, SlotSize
 from workers.transport.tls import HANDSHAKE_SECONDS, LinkLost, Unwelcome
 from workers.transport.ways import Block, BlockName, TensorWay
@@ -63,6 +64,7 @@ class Relay:
         self._loop: ClientSession | None = None
         self._version = self._step = 0
         """Of the last answer: what the next push has to be made of."""
+        self._pieces = Received(self._terms.size.gradient)
         self._owed = True
         """Whether the trainer waits for an answer. Until it has one, the slot is the server's."""
 
@@ -182,6 +184,10 @@ class Relay:
         if frame.kind == Kind.LEAVE:
             loop.send(Kind.LEAVE)
             return False
+        if frame.kind == Kind.PIECE and not self._owed and way.piecewise:
+            part = self._pieces.take(frame.body)
+            way.receive([Block(BlockName.GRADIENT, slot.gradient[part.start : part.stop])])
+            return True
         if frame.kind != Kind.PUSH or self._owed:
             raise Refused(f"a {Kind(frame.kind).name} out of place")
         if (frame.base_version, frame.step) != (self._version, self._step):
@@ -189,7 +195,11 @@ class Relay:
                 f"it pushed step {frame.step}, made of version {frame.base_version}; "
                 f"step {self._step} of version {self._version} was due"
             )
-        way.receive([Block(BlockName.GRADIENT, slot.gradient), Block(BlockName.BUFFERS, slot.buffers)])
+        came = self._pieces.all()
+        if frame.flags & frames.EARLY and not came:
+            raise Refused("a push whose gradient has not come")
+        gradient = [] if frame.flags & frames.EARLY else [Block(BlockName.GRADIENT, slot.gradient)]
+        way.receive([*gradient, Block(BlockName.BUFFERS, slot.buffers)])
         self._owed = True
         loop.send(
             Kind.PUSH,

@@ -59,6 +59,9 @@ class TensorWay(Protocol):
     transport: str
     """What people are told: "tls", ..."""
 
+    piecewise: bool
+    """Whether a gradient may travel in pieces."""
+
     def meet(self) -> None:
         """Get ready, when the trainer has been let in and the other end gets ready too."""
         ...
@@ -75,6 +78,7 @@ class Inline:
 
     name = "inline"
     transport = "tls"
+    piecewise = True
 
     def __init__(self, link: Link) -> None:
         self._link = link
