@@ -1,4 +1,4 @@
-"""Gradients that are handed on during the backward pass: those of the last layers are complete long before the others."""
+"""Gradients that are handed on during the backward pass: those of the last layers are complete long before others."""
 
 from __future__ import annotations
 
