@@ -17,10 +17,7 @@ class ServedLayer:
     """What a BatchNorm1d, 2d or 3d calls as its forward. `known` is the server's, `found` what goes back to it."""
 
     def __init__(self, module: nn.Module, known: Statistics, found: Statistics, n0: int) -> None:
-        if not isinstance(module, _BatchNorm) or type(module).forward is not _BatchNorm.forward:
-            name = type(module).__name__
-            raise ValueError(f"batch_norm.kind server can't stand in for {name}, which has a forward of its own")
-        self._module = module
+        self._module = torchs_own(module)
         self._known = known
         self._found = found
         self._n0 = n0
@@ -36,12 +33,12 @@ class ServedLayer:
         y, mean, variance = normalise(
             x, module.weight, module.bias, self._known.mean, self._known.variance, alpha=alpha, eps=module.eps
         )
-        self._report(x, mean, variance)
+        self._pool_into(mean, variance, images=x.shape[0], values=x.numel() // x.shape[1])
         return y
 
-    def _report(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+    def _pool_into(self, mean: Tensor, variance: Tensor, *, images: int, values: int) -> None:
         """Batches of one push are pooled: their values together (Chan et al., 1979, eq. 2.1)."""
-        found, values = self._found, x.numel() // x.shape[1]
+        found = self._found
         before = float(found.number[0])
         if before:
             share = values / (before + values)
@@ -50,8 +47,16 @@ class ServedLayer:
         else:
             found.mean.copy_(mean)
             found.variance.copy_(variance)
-        found.samples.add_(x.shape[0])
+        found.samples.add_(images)
         found.number.add_(values)
+
+
+def torchs_own(module: nn.Module) -> _BatchNorm:
+    """The module, where its forward is torch's. Raises ValueError for one that brings its own."""
+    if isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward:
+        return module
+    name = type(module).__name__
+    raise ValueError(f"no other batch norm can stand in for {name}, which has a forward of its own")
 
 
 def weight_of(batch_size: int, seen: float, n0: int) -> float:
