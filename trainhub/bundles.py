@@ -167,6 +167,8 @@ def recipe_of(problem: spec.Problem, info: dict[str, Any] | None) -> Recipe | No
     match problem, info:
         case spec.Digits(), _:
             return nets.of_digits(problem)
+        case spec.Glyphs(), _:
+            return nets.of_glyphs(problem)
         case spec.Images(), dict():
             return nets.of_images(problem, tuple(info["shape"]), len(info["classes"]))
         case spec.Table(), dict():
@@ -204,6 +206,7 @@ def loading(problem: spec.Problem, recipe: Recipe | None, file: str) -> str:
 
 INPUTS = {
     "digits": "Input: float32 (n, 1, 8, 8), pixels from 0 to 1. Output: logits (n, 10).",
+    "glyphs": "Input: float32 (n, 1, 16, 16), of mean near 0. Output: logits (n, classes).",
     "images": "Input: float32 (n, channels, height, width): {scaled}. Output: logits (n, classes).",
     "table": "Input: float32 (n, features), (value - mean) / std by feature, in the order of data.json.\n"
     "Output: logits (n, classes), or (n, 1): the target less its mean, over its std.",

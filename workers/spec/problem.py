@@ -44,6 +44,25 @@ class Digits(Part):
     """`validation` keeps a fifth of the training examples out of the training and evaluates on them: to tune on."""
 
 
+class Glyphs(Part):
+    """Very many classes: each is four signs of 16, rendered by TrainHub, moved, faint, noisy and partly erased. 16 by
+    16 pixels. Metrics: accuracy, and whether the class is among the best five."""
+
+    kind: Literal["glyphs"]
+    classes: int = Field(default=20_000, ge=2, le=65_536)
+    """Of which each has a code of four signs."""
+    examples: int = Field(default=4, ge=1, le=1000)
+    """Training images of each class."""
+    features: int = Field(default=64, ge=1, le=4096)
+    """What the last layer sees of an image: it has so many weights for each class."""
+    width: int = Field(default=8, ge=1, le=512)
+    """Channels of the first convolution; the second has twice as many."""
+    noise: float = Field(default=0.2, ge=0, le=10)
+    """Standard deviation of the noise; a sign's strokes are 0.4 to 1."""
+    alphabet: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Signs, codes and images are made from this number."""
+
+
 class Ledger(Part):
     """One coordinate per trainer, to which each of its gradients adds exactly 1: it counts what was applied."""
 
@@ -173,4 +192,6 @@ class PythonTarget(Part):
 
 OfDataset = Images | Table | Text
 """Problems whose data are a data set of the run's project."""
-Problem = Annotated[Digits | Images | Table | Text | Ledger | Installed | PythonTarget, Field(discriminator="kind")]
+Problem = Annotated[
+    Digits | Glyphs | Images | Table | Text | Ledger | Installed | PythonTarget, Field(discriminator="kind")
+]

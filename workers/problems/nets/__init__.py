@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 DIGITS_SHAPE = (1, 8, 8)
 DIGITS_CLASSES = 10
+GLYPHS_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ def of_digits(part: spec.Digits) -> Recipe:
             return _mlp(DIGITS_SHAPE, model.hidden, DIGITS_CLASSES, batch_norm=model.batch_norm)
         case spec.DigitsCnn(width=width):
             return _cnn(DIGITS_SHAPE, DIGITS_CLASSES, filters=width)
+
+
+def of_glyphs(part: spec.Glyphs) -> Recipe:
+    arguments = {"size": GLYPHS_SIZE, "classes": part.classes, "filters": part.width, "features": part.features}
+    return Recipe("glyphs", "glyphs", arguments, (1, GLYPHS_SIZE, GLYPHS_SIZE))
 
 
 def of_images(part: spec.Images, shape: tuple[int, ...], classes: int) -> Recipe:
