@@ -46,6 +46,9 @@ def _by_kind(*entries: Entry) -> dict[str, Entry]:
 
 PROBLEMS: dict[str, ProblemEntry] = {
     "digits": ProblemEntry("digits", "Handwritten digits", "workers.problems.digits:Digits", metrics=("accuracy",)),
+    "glyphs": ProblemEntry(
+        "glyphs", "Glyphs (very many classes)", "workers.problems.glyphs:Glyphs", metrics=("accuracy", "among_five")
+    ),
     "images": ProblemEntry("images", "Uploaded images", "workers.problems.images:Images", metrics=("accuracy",)),
     "table": ProblemEntry("table", "Uploaded table", "workers.problems.tables:Table", metrics=("accuracy", "error")),
     "text": ProblemEntry(
@@ -287,6 +290,18 @@ AVERAGINGS = _by_kind(
 )
 
 
+LAYOUTS = _by_kind(
+    Entry(
+        "hybrid",
+        "Hybrid-parallel group",
+        "workers.methods.hybrid.softmax:CrossEntropy",
+        "CN108460457A; Krizhevsky 2014, arXiv:1404.5997; An et al. 2020, arXiv:2010.05222",
+        "reconstruction",
+        page="hybrid",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Room:
     """Choices of one kind, and the page of docs/methods that tells of them."""
@@ -303,6 +318,7 @@ ROOMS = (
     Room("Gates: who waits for whom", GATES, "gates"),
     Room("Rates: how long a step", RATES, "rates"),
     Room("Compensations: correcting late gradients", COMPENSATIONS, "compensations"),
+    Room("Layouts: how a trainer spreads over devices", LAYOUTS, "hybrid"),
     Room("Batch norm", BATCH_NORMS, "local-batch-norm"),
     Room("Waiting: what a trainer does until it is answered", WAITINGS, "candidate"),
     Room("Averaging: which weights are evaluated and exported", AVERAGINGS, "default"),
@@ -359,6 +375,10 @@ COMBINATIONS = (
     Combination("waiting.kind", tuple(WAITINGS), "outer.kind", ("none",), "pushes at the end of every period"),
     Combination("outer.kind", ("local-sgd", "diloco"), "gate.kind", ("sync",), "takes the mean over all trainers"),
     Combination("outer.kind", ("easgd", "delayed-nesterov"), "gate.kind", ("async",), "takes each push as it comes"),
+    Combination("layout.kind", tuple(LAYOUTS), "waiting.kind", ("blocking",), "makes one gradient on all devices"),
+    Combination("layout.kind", tuple(LAYOUTS), "outer.kind", ("none",), "makes one gradient on all devices"),
+    Combination("layout.kind", tuple(LAYOUTS), "device", ("cpu",), "shares host memory between its devices"),
+    Combination("layout.kind", tuple(LAYOUTS), "precision", ("float32",), "sums what its devices send in float32"),
     Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
     Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
     Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),

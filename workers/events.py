@@ -41,6 +41,24 @@ UNACKNOWLEDGED = "unacknowledged"  # gradients the server had not confirmed when
 DRIFT = "drift"  # ||w - w_S|| when the server's weights came; of outer rounds, the length of the displacement
 DRIFT_LEFT = "drift_left"  # ||w - w_S|| right after they were merged
 
+# Where a trainer is a machine group: for each of its devices, seconds of a step by phase, and bytes that it sent in the
+# step by what they were for; sampled.
+GROUP_PHASE = "group/{}/seconds/{}"
+GROUP_BYTES = "group/{}/bytes/{}"
+PHASES = (
+    "push",  # from its part of the gradient being written until the next step: its machine's push, and the answer
+    "data",
+    "conv_forward",
+    "all_gather",
+    "slice_forward",
+    "softmax_exchange",
+    "slice_backward",
+    "reduce_scatter",
+    "conv_backward",
+    "gradient_exchange",
+)
+TRAFFIC = ("last_layer", "convolutions", "batch_norm", "metrics")
+
 # Batch norm, sampled: worker i's batch statistic, and the server's aggregate as worker -1.
 # Values are means over the layer's channels.
 BATCH_NORM_MEAN = "batch_norm/{}/mean"
@@ -81,7 +99,7 @@ class Event:
 
     Kinds the supervisor acts on: `listening` {endpoint}, `training` (all trainers joined, the first version is out),
     `checkpoint` {path, sha256, size_bytes, version, metrics, final}, `evaluated` {version, metrics, loss}.
-    Kinds it only shows: `restored`, `joined`, `left`, `refused`, `warning`, `budget-spent`, `target-reached`.
+    Kinds it only shows: `restored`, `group`, `joined`, `left`, `refused`, `warning`, `budget-spent`, `target-reached`.
     """
 
     kind: str

@@ -17,6 +17,7 @@ import workers.methods.gates.asynchronous
 import workers.methods.rates.constant
 import workers.methods.rates.staleness_inverse
 import workers.problems.digits
+import workers.problems.glyphs
 import workers.problems.images
 import workers.problems.ledger
 import workers.problems.tables
@@ -24,4 +25,5 @@ import workers.problems.texts
 import workers.process
 import workers.server.loop
 import workers.simulator.child
+import workers.trainer.group.trainer
 import workers.trainer.loop  # noqa: F401

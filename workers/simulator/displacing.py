@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workers.methods.waiting.candidate import Candidate
 from workers.server.setup import Run, build_outer, build_schedule
+from workers.simulator.groups import GroupTrainers
 from workers.simulator.snapshots import Snapshot
 from workers.simulator.trainers import Measured, Place, Student, Trainers
 from workers.spec import Candidate as CandidatePart
@@ -201,6 +202,8 @@ class CandidateTrainers(DisplacingTrainers):
 
 def trainers_of(spec: RunSpec, run: Run) -> Trainers:
     """The trainers of a run, of the kind that its spec asks for."""
+    if spec.shards > 1:
+        return GroupTrainers(spec, run)
     if not spec.displaces:
         return Trainers(spec, run)
     return OuterTrainers(spec, run) if spec.waiting.kind == "blocking" else CandidateTrainers(spec, run)

@@ -143,17 +143,20 @@ class Trainers:
             student = self._students[worker] = self._enrol(worker)
         return student
 
+    def _of(self, worker: int) -> tuple[Problem, Dataset[Any]]:
+        """A trainer's problem and data."""
+        # A problem that does not ask where it is placed is the same for all trainers: its data are loaded once.
+        if type(self._shared[0]).placed is Problem.placed:
+            return self._shared
+        problem = registry.load(self._spec.problem, self._run.data)
+        with user_code("placed()"):
+            problem.placed(worker, self._spec.workers.max)
+        with user_code("dataset('train')", Cause.DATA):
+            return problem, problem.dataset("train")
+
     def _enrol(self, worker: int) -> Student:
         spec = self._spec
-        # A problem that does not ask where it is placed is the same for all trainers: its data are loaded once.
-        cares = type(self._shared[0]).placed is not Problem.placed
-        problem, dataset = self._shared
-        if cares:
-            problem = registry.load(spec.problem, self._run.data)
-            with user_code("placed()"):
-                problem.placed(worker, spec.workers.max)
-            with user_code("dataset('train')", Cause.DATA):
-                dataset = problem.dataset("train")
+        problem, dataset = self._of(worker)
         batches = Batches(
             seed=spec.seed,
             worker=worker,

@@ -21,6 +21,8 @@ from workers.spec.problem import Problem
 from workers.spec.trainers import (
     Blocking,
     Candidate,
+    Hybrid,
+    LayoutPart,
     LocalBatchNorm,
     NoAveraging,
     NoOuter,
@@ -70,7 +72,7 @@ class RunSpec(Part):
     """Whose statistics trainers normalise by."""
     averaging: Annotated[NoAveraging | RecentMean, Field(discriminator="kind")] = NoAveraging()
     """Which weights are evaluated and exported."""
-    layout: SingleDevice = SingleDevice()
+    layout: LayoutPart = SingleDevice()
     """How a trainer spreads the model over devices."""
     waiting: Annotated[Blocking | Candidate, Field(discriminator="kind")] = Blocking()
     """What a trainer does until it is answered."""
@@ -117,6 +119,8 @@ class RunSpec(Part):
             if refusal := combination.refusal(self):
                 yield refusal
         yield from self._counts_of_trainers()
+        if self.shards > self.batch_size:
+            yield Finding("layout.shards", f"must be at most batch_size ({self.batch_size}), got {self.shards}")
         decays = self.schedule.kind != "constant"
         if decays and self.budget.passes is None and self.budget.updates is None:
             needs = f"{self.schedule.kind} needs budget.passes or budget.updates: the rate follows it"
@@ -159,13 +163,18 @@ class RunSpec(Part):
         return 1 if isinstance(self.outer, NoOuter) else self.outer.steps
 
     @property
+    def shards(self) -> int:
+        """Devices of a trainer, each of which takes a slot."""
+        return self.layout.shards if isinstance(self.layout, Hybrid) else 1
+
+    @property
     def slots(self) -> int:
         """Slots a full gang takes: its trainers and one server. A simulation of any size takes one."""
-        return 1 if isinstance(self.execution, Simulate) else self.workers.max + 1
+        return 1 if isinstance(self.execution, Simulate) else self.workers.max * self.shards + 1
 
     @property
     def least_slots(self) -> int:
-        return 1 if isinstance(self.execution, Simulate) else self.workers.min + 1
+        return 1 if isinstance(self.execution, Simulate) else self.workers.min * self.shards + 1
 
     def canonical(self) -> str:
         """The one text of this spec: every default written out, keys sorted, no spaces."""

@@ -47,6 +47,18 @@ class SingleDevice(Part):
     kind: Literal["single"] = "single"
 
 
+class Hybrid(Part):
+    """Each trainer is a group of devices of one machine. They share its batch; the last layer, a Linear, is cut by
+    classes into one slice for each (CN108460457A; completed by us). It pays where classes outnumber the batch."""
+
+    kind: Literal["hybrid"]
+    shards: int = Field(ge=2, le=64)
+    """Devices of a group: each takes a slot. They share the trainer's batch, as equally as can be."""
+
+
+LayoutPart = Annotated[SingleDevice | Hybrid, Field(discriminator="kind")]
+
+
 class Blocking(Part):
     """A trainer waits for the server's answer before its next batch."""
 

@@ -61,8 +61,11 @@ def _permutation(examples: int, seed: int) -> Indices:
 class Batches:
     """The indices of a trainer's batches, by number."""
 
-    def __init__(self, *, seed: int, worker: int, workers: int, examples: int, batch_size: int) -> None:
-        self._seed, self._worker, self._batch_size = seed, worker, batch_size
+    def __init__(
+        self, *, seed: int, worker: int, workers: int, examples: int, batch_size: int, rows: slice = slice(None)
+    ) -> None:
+        """`rows`: the part of each batch that is wanted."""
+        self._seed, self._worker, self._batch_size, self._rows = seed, worker, batch_size, rows
         self._owned = slice_of(worker, workers, examples, seed)
         self._order = lru_cache(maxsize=2)(self._order_of_pass)
 
@@ -76,7 +79,7 @@ class Batches:
         found: list[int] = []
         for p in passes:
             found += self._order(p)[max(0, start - p * length) : stop - p * length].tolist()
-        return found
+        return found[self._rows]
 
 
 class _From(Sampler[list[int]]):

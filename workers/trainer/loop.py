@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from workers import catalog, devices
 from workers.assignment import Cause, Exit, Outcome
@@ -18,6 +20,7 @@ from workers.failures import Failure, user_code
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
 from workers.problems import registry
+from workers.problems.base import Problem
 from workers.process import Child
 from workers.server.setup import build_model, build_rule, build_window
 from workers.spec import RunSpec
@@ -57,15 +60,38 @@ def run(child: Child) -> Exit:
         trainer.train()
     except RunEnded as end:
         return Exit(Outcome.COMPLETED if end.completed else Outcome.STOPPED, version=trainer.version)
+    finally:
+        trainer.close()
     return Exit(Outcome.STOPPED, version=trainer.version)
 
 
 def _kind(spec: RunSpec) -> type[Trainer]:
+    if spec.shards > 1:
+        from workers.trainer.group.trainer import GroupTrainer
+
+        return GroupTrainer
     if not spec.displaces:
         return Trainer
     from workers.trainer import displacing
 
     return displacing.OuterTrainer if spec.waiting.kind == "blocking" else displacing.CandidateTrainer
+
+
+def stream_of(
+    child: Child, problem: Problem, dataset: Dataset[Any], step: int, rows: slice = slice(None)
+) -> Iterator[Any]:
+    """A trainer's batches from `step` on, or those `rows` of each."""
+    spec = child.spec
+    batches = Batches(
+        seed=spec.seed,
+        worker=child.assignment.worker,
+        workers=spec.workers.max,
+        examples=len(dataset),  # type: ignore[arg-type]
+        batch_size=spec.batch_size,
+        rows=rows,
+    )
+    first = step * spec.accumulation
+    return stream(dataset, batches, first, problem.collate, spec.data_loader_workers, spec.seed)
 
 
 class Trainer:
@@ -86,15 +112,23 @@ class Trainer:
         self._model.to(self._device.where)
         self._layout.take_constants(self._model, self._session.constants)
         self._vectors = self._make_vectors()
-        self._bind()
+        self._prepare()
         self._reset_statistics()
         self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
+        self.version = 0
+
+    def _prepare(self) -> None:
+        """Make model and vectors one, and get ready for the first step."""
+        spec, worker = self._spec, self._child.assignment.worker
+        self._bind()
         self._early = self._send_early()
         flat = self._vectors.gradient
         self._gradients = Gradients(self._model, self._layout, flat, spec.clip_norm, self._early)
         self._steps = Steps(self._problem, self._model, spec, worker, self._device)
-        self.version = 0
+
+    def close(self) -> None:
+        """Let go of what outlives the training."""
 
     def _join(self) -> TrainerSession:
         layout = self._layout
@@ -181,17 +215,7 @@ class Trainer:
         self._window = build_window(self._spec)
 
     def _stream(self, step: int) -> Feed:
-        spec, worker = self._spec, self._child.assignment.worker
-        batches = Batches(
-            seed=spec.seed,
-            worker=worker,
-            workers=spec.workers.max,
-            examples=len(self._dataset),  # type: ignore[arg-type]
-            batch_size=spec.batch_size,
-        )
-        first = step * spec.accumulation
-        fetched = stream(self._dataset, batches, first, self._problem.collate, spec.data_loader_workers, spec.seed)
-        return self._device.feed(fetched)
+        return self._device.feed(stream_of(self._child, self._problem, self._dataset, step))
 
     def _compute(self, batches: Feed, step: int, ready: Ready, wait_seconds: float) -> Report:
         """Make one gradient and leave it in the slot."""

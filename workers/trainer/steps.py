@@ -26,9 +26,19 @@ class Steps:
     The model is on `device` already, and so are the batches.
     """
 
-    def __init__(self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int, device: Device = HOST) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        model: nn.Module,
+        spec: RunSpec,
+        worker: int,
+        device: Device = HOST,
+        *,
+        rank: tuple[int, ...] = (),
+    ) -> None:
+        """`rank`: which device of a machine group this is. Each has random numbers of its own."""
         self._problem, self._model, self._spec, self._worker = problem, model, spec, worker
-        self._device = device
+        self._device, self._rank = device, rank
         self._autocast = autocast(device.where, spec.precision)
         self._parameters = list(model.parameters())
         self._names = [m.name for m in problem.metrics]
@@ -37,7 +47,7 @@ class Steps:
 
     def begin(self, step: int) -> None:
         """Start a step with nothing but its number to go by, random numbers included: it can be made again."""
-        seed = number(self._spec.seed, STEP, self._worker, step)
+        seed = number(self._spec.seed, STEP, self._worker, step, *self._rank)
         self._device.seed(seed)
         random.seed(seed)
         for parameter in self._parameters:
@@ -59,14 +69,23 @@ class Steps:
 
     def _ask_for(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         with self._autocast:
-            loss, metrics = self._problem.loss(self._model, batch)
+            loss, metrics = self._measure(batch)
         mean = loss / self._spec.accumulation if self._spec.accumulation > 1 else loss
         mean.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), metrics
 
+    def _measure(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        return self._problem.loss(self._model, batch)
+
     def means(self) -> tuple[float, tuple[float, ...]]:
         count = self._spec.accumulation
         return self._loss / count, tuple(m / count for m in self._metrics)
+
+
+def shorten(gradient: Tensor, norm: float, longest: float | None) -> None:
+    """Make it as long as it may be, where it is longer."""
+    if longest is not None and norm > longest:
+        gradient.mul_(longest / norm)
 
 
 class Gradients:
@@ -94,8 +113,7 @@ class Gradients:
         else:
             self._early.complete()
         norm = float(torch.linalg.vector_norm(self._flat))
-        if self._clip_norm is not None and norm > self._clip_norm:
-            self._flat.mul_(self._clip_norm / norm)
+        shorten(self._flat, norm, self._clip_norm)
         return norm
 
     def _copy(self) -> None:

@@ -93,6 +93,8 @@ class TrainerSession(Protocol):
     """Training examples in all, of which this trainer may see a part."""
     constants: Tensor
     """Bytes of what the model holds beside them; given once, at the join."""
+    memory: int | None
+    """Descriptor of the slot that all of these lie in, for other processes to map. None: they are private."""
 
     def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
         """Hand over gradient and statistics, with the scale this learner asks for, if it does. Raises as `answer`.

@@ -55,6 +55,7 @@ class DelayedSession:
         self.weights, self.gradient = session.weights, session.gradient
         self.buffers, self.served = session.buffers, session.served
         self.constants, self.examples = session.constants, session.examples
+        self.memory = session.memory
         self._outbox: queue.SimpleQueue[Parcel] = queue.SimpleQueue()
         self._inbox: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
         self._rings, self._bell = socket.socketpair()

@@ -68,6 +68,7 @@ class MirroredSession:
         self.weights, self.served = self._incoming.vectors
         self.gradient, self.buffers = self._outgoing.vectors
         self.constants, self.examples = session.constants, session.examples
+        self.memory: int | None = None  # other processes can't map a GPU's
 
     def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
         began = time.perf_counter()
@@ -96,6 +97,7 @@ class SettledSession:
         self.weights, self.gradient = session.weights, session.gradient
         self.buffers, self.served = session.buffers, session.served
         self.constants, self.examples = session.constants, session.examples
+        self.memory = session.memory
 
     def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
         self._device.settle()

@@ -1,9 +1,9 @@
 """A trainer's session to a server on another host, and how it finds back when the line breaks.
 
-The vectors are private memory here; a push sends gradient and statistics, an answer brings weights. A line that breaks
-does not end a trainer: it tries to reach the same server again for a while, joins anew, and goes on with the step that
-the server gives it. The server may have applied a push whose answer was lost; its step says so, and nothing is applied
-twice.
+The vectors are memory of its own here; a push sends gradient and statistics, an answer brings weights. A line that
+breaks does not end a trainer: it tries to reach the same server again for a while, joins anew, and goes on with the
+step that the server gives it. The server may have applied a push whose answer was lost; its step says so, and nothing
+is applied twice.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-
-import torch
 
 from workers.assignment import SERVER_WORKER, Assignment, Cause
 from workers.failures import Failure, ServerLost
@@ -28,7 +26,7 @@ from workers.transport.fabric import TRAINER
 from workers.transport.frames import Frame, FrameError, JoinBody, Kind
 from workers.transport.link import Link, Speaker
 from workers.transport.pieces import Range, Sender, gaps
-from workers.transport.shared_memory import SlotSize
+from workers.transport.shared_memory import Slot, SlotSize
 from workers.transport.tls import LINK_SECONDS, LinkLost, Unwelcome
 from workers.transport.ways import Block, BlockName, TensorWay
 
@@ -64,9 +62,9 @@ class NetworkSession:
         self._address = tls.parse(assignment.endpoint)
         self._context = tls.contexts_of(assignment.tls, server=False)
         self._pinned = ssl.PEM_cert_to_DER_cert(assignment.tls.peer_certificate.decode())
-        self.weights, self.gradient = torch.zeros(size.weights), torch.zeros(size.gradient)
-        self.buffers, self.served = torch.zeros(size.buffers), torch.zeros(size.served)
-        self.constants = torch.zeros(size.constants_bytes, dtype=torch.uint8)
+        own = Slot.anonymous(size)  # other processes of this trainer can map it
+        self.gradient, self.weights, self.buffers, self.served = own.vectors
+        self.constants, self.memory = own.constants, own.memory
         self.examples = 0
         self._version = 0
         self._rejoined = False

@@ -103,6 +103,8 @@ class Slot:
 
     def __init__(self, name: str, size: SlotSize, fd: int) -> None:
         self.name = name
+        self.memory: int | None = None
+        """Its descriptor, at the end that opened it: other processes of the trainer map it by that."""
         # All pages now: the first push should not pay for page faults.
         self._map = mmap.mmap(fd, size.size_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._words = memoryview(self._map)[:8].cast("Q")
@@ -155,9 +157,21 @@ class Slot:
         try:
             if os.fstat(fd).st_size != size.size_bytes:
                 raise Failure(Cause.ENGINE, f"the slot {name} is not of the agreed size")
-            return cls(name, size, fd)
+            slot = cls(name, size, fd)
+            slot.memory = os.dup(fd)
+            return slot
         finally:
             os.close(fd)
+
+    @classmethod
+    def anonymous(cls, size: SlotSize) -> Self:
+        """Make a slot that has no name: whoever is handed its descriptor may map it."""
+        fd = os.memfd_create("trainhub-slot")
+        # Allocated first, as in `create`.
+        os.posix_fallocate(fd, 0, size.size_bytes)
+        slot = cls("", size, fd)
+        slot.memory = fd
+        return slot
 
     def unlink(self) -> None:
         """Take the name away; those who have mapped the slot keep it."""
@@ -333,6 +347,7 @@ class SharedMemorySession(ClientSession):
         vectors = size.cut(cuda_ipc.attach(handle, size.floats)) if handle else slot.vectors
         self.gradient, self.weights, self.buffers, self.served = vectors
         self.constants = slot.constants
+        self.memory = None if handle else slot.memory
 
     def push(self, report: Report, *, step: int, scale: float | None = None, gradients: int = 1) -> None:
         version, asked = self._version, scale or 0.0

@@ -1,0 +1,95 @@
+"""Any device of a machine group but the first: it maps the leader's slot, and computes its part when it is told to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workers import catalog
+from workers.assignment import Cause
+from workers.failures import user_code
+from workers.layout import Layout
+from workers.methods.batch_norm.base import BatchNorm
+from workers.problems import registry
+from workers.process import Child
+from workers.server.setup import build_model, build_rule
+from workers.trainer.group.companions import Line
+from workers.trainer.group.gloo import Gloo, PeerLost
+from workers.trainer.group.links import try_links
+from workers.trainer.group.phases import Stopwatch, Traffic
+from workers.trainer.group.shard import Shard, Shared
+from workers.trainer.loop import stream_of
+from workers.transport.shared_memory import Slot, SlotSize
+
+
+def follow(child: Child, meeting: Path, rank: int, line: Line) -> None:
+    """Compute until the leader hangs up. Raises SpecError or Failure, which the leader is told."""
+    follower = Follower(child, rank)
+    try:
+        if follower.join(line, meeting):
+            follower.work(line)
+    except PeerLost:
+        line.hear()  # another device died, and the leader is finding out which
+
+
+class Follower:
+    def __init__(self, child: Child, rank: int) -> None:
+        spec = child.spec
+        self._child, self._rank = child, rank
+        self._problem = registry.load(spec.problem, child.data)
+        with user_code("placed()"):
+            self._problem.placed(child.assignment.worker, spec.workers.max)
+        with user_code("dataset('train')", Cause.DATA):
+            self._dataset = self._problem.dataset("train")
+        self._model = build_model(self._problem, spec.seed)
+        self._layout = Layout.of(self._model, spec.optimizer)
+        self._rule: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
+        self._phases, self._traffic = Stopwatch(), Traffic()
+
+    def join(self, line: Line, meeting: Path) -> bool:
+        """Map the slot and meet the others. False: the leader has gone."""
+        heard = line.hear()
+        if heard is None:
+            return False
+        slot = Slot("the leader's", SlotSize.trainer(self._layout, self._rule), heard[1][0])
+        os.close(heard[1][0])  # the mapping stays
+        self._layout.take_constants(self._model, slot.constants)
+        self._buffers = torch.zeros_like(slot.buffers)
+        line.say({"mapped": True})
+        self._group = Gloo(meeting, rank=self._rank, size=self._child.spec.shards)
+        shared = Shared(slot.weights, slot.gradient, self._buffers, slot.served)
+        self._shard = Shard(self._child.spec, self._model, self._layout, self._rule, shared, self._group, self._phases)
+        line.say({"ready": True})
+        try_links(self._group, self._layout)
+        return True
+
+    def work(self, line: Line) -> None:
+        batches: Iterator[Any] | None = None
+
+        def following(number: int) -> Any:
+            assert batches is not None
+            return next(batches)
+
+        steps = self._shard.steps_of(self._problem, self._child.assignment.worker)
+        begun, ready = -1, None
+        while (heard := line.hear()) is not None:
+            self._phases.mark("push")
+            step = heard[0]["step"]
+            if step != begun:  # the first one, or the server was found again and says where to go on
+                batches = stream_of(self._child, self._problem, self._dataset, step, self._shard.rows)
+                begun, ready = step, self._shard.begin(steps, step, following)
+            self._rule.begin(self._buffers)
+            self._shard.step(steps, step, ready, following)
+            line.say(
+                {
+                    "metrics": steps.means()[1],
+                    "phases": self._phases.take(),
+                    "bytes": self._traffic.since_last(self._group.sent_bytes),
+                }
+            )
+            begun, ready = step + 1, self._shard.begin(steps, step + 1, following)  # while the server works
+            self._phases.mark("data")

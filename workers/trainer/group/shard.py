@@ -1,0 +1,125 @@
+"""One device of a machine group: its part of every batch, its slice of the last layer, its part of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from workers.assignment import Cause
+from workers.failures import Failure
+from workers.layout import Layout
+from workers.methods.batch_norm.base import BatchNorm
+from workers.methods.hybrid.base import Collectives, Phases, Slices
+from workers.methods.hybrid.head import ShardedLinear
+from workers.methods.hybrid.softmax import Cut
+from workers.methods.hybrid.synced_layer import synchronise
+from workers.problems.base import Problem
+from workers.spec import RunSpec
+from workers.trainer.group.gradients import GroupGradients, slices_of
+from workers.trainer.group.heads import head_of, replaced
+from workers.trainer.steps import Steps
+
+
+class Shared(NamedTuple):
+    """What a device works with. Weights and gradient are the group's; of `buffers` each device has its own, and those
+    of the first one are reported."""
+
+    weights: Tensor
+    gradient: Tensor
+    buffers: Tensor
+    served: Tensor
+
+
+class ShardSteps(Steps):
+    """Steps whose loss is the group's."""
+
+    def __init__(
+        self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int, *, rank: int, layer: ShardedLinear
+    ) -> None:
+        super().__init__(problem, model, spec, worker, rank=(rank,))
+        self._layer = layer
+
+    def _measure(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        self._layer.begin()
+        loss, metrics = super()._measure(batch)
+        # The loss is every device's own copy of one number. A term beside it would be counted once for each device.
+        if [id(one) for one in self._layer.losses] != [id(loss)]:
+            raise Failure(
+                Cause.USER_CODE,
+                "with layout.kind hybrid, loss() returns functional.cross_entropy of the model's output, as it is",
+            )
+        return loss, metrics
+
+
+class Shard:
+    """Computes this device's part of a step. The model becomes its own: parts of it are views of what is shared."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        model: nn.Module,
+        layout: Layout,
+        rule: BatchNorm,
+        shared: Shared,
+        group: Collectives,
+        phases: Phases,
+    ) -> None:
+        """Raises SpecError or Failure where the model can't be cut."""
+        self._spec, self._group, self._phases = spec, group, phases
+        head = head_of(model)
+        self.images = Slices.even(spec.batch_size, group.size, "examples of a batch")
+        layout.bind(model, shared.weights, shared.served if rule.serves else shared.buffers)
+        self._cut_batch_norm(model, layout, rule, shared, group)
+        dense = model.get_submodule(head.name)
+        assert isinstance(dense, nn.Linear)
+        self._layer = ShardedLinear(dense, Cut(group, self.images, head.slices(group.size), phases))
+        self._model = replaced(model, head.name, self._layer).train()
+        own = slices_of(self._layer, head, layout, shared.gradient)
+        self._gradients = GroupGradients(self._model, layout, shared.gradient, group, own)
+
+    def _cut_batch_norm(
+        self, model: nn.Module, layout: Layout, rule: BatchNorm, shared: Shared, group: Collectives
+    ) -> None:
+        try:
+            synchronise(model, layout.places, rule, shared.served, shared.buffers, group, self.images)
+        except ValueError as error:
+            raise Failure(Cause.SPEC, str(error)) from None
+
+    @property
+    def rows(self) -> slice:
+        """This device's part of each batch."""
+        return self.images.of(self._group.rank)
+
+    def steps_of(self, problem: Problem, worker: int) -> ShardSteps:
+        """The steps of trainer `worker`'s group on this device."""
+        return ShardSteps(problem, self._model, self._spec, worker, rank=self._group.rank, layer=self._layer)
+
+    def begin(self, steps: ShardSteps, step: int, batch: Callable[[int], Any]) -> Any:
+        """Begin gradient number `step`; returns its first batch. `batch` gives this device's part of one, by its
+        number."""
+        steps.begin(step)
+        return batch(step * self._spec.accumulation)
+
+    def step(self, steps: ShardSteps, step: int, first: Any, batch: Callable[[int], Any]) -> None:
+        """Leave this device's part of a gradient that has begun in the shared vector."""
+        self._gradients.begin()
+        count = self._spec.accumulation
+        for index in range(count):
+            if index + 1 == count:
+                self._gradients.send()
+            given = batch(step * count + index) if index else first
+            self._phases.mark("data")
+            steps.add(given)
+            self._phases.mark("conv_backward")
+        self._gradients.hand_over()
+        self._phases.mark("gradient_exchange")
+
+
+def pooled(metrics: Sequence[Sequence[float]], images: Slices) -> tuple[float, ...]:
+    """Metrics of the group's batch from those of its devices, in the order of ranks."""
+    return tuple(
+        sum(value * count for value, count in zip(values, images.counts, strict=True)) / images.total
+        for values in zip(*metrics, strict=True)
+    )
