@@ -110,7 +110,7 @@ class Scheduler:
                 free = topology.heir(idle, hosts, lack.demand, lack.gang)
                 if free and (member := placement.replace(lack.run, worker, free)):
                     self._ring(member)
-                    idle.remove(free)
+                    idle = [slot for slot in idle if slot not in free]
 
     def _lock(self) -> bool:
         """Session-level: PostgreSQL lets go of it when this process or its connection dies."""

@@ -127,9 +127,9 @@ def _reason(run: Waiting, left: Sequence[Free], hosts: Sequence[Host], ahead: in
 
 
 def _sum(found: Sequence[Room], demand: Demand) -> int:
-    """Members that the rooms would hold together, if all of them could be combined."""
-    trainers = sum(room.trainers for room in found)
-    return trainers if demand.pooled else trainers + any(room.servers for room in found)
+    """Slots that the rooms have together, for trainers of any size and one server."""
+    slots = sum(room.slots for room in found)
+    return slots if demand.pooled else slots + any(room.servers for room in found)
 
 
 def _apart(found: Sequence[Room], idle: str = "") -> str:
@@ -147,4 +147,7 @@ def _few(words: Iterable[str]) -> str:
 
 def _slots(count: int, demand: Demand) -> str:
     noun = f"slot{'s' if count != 1 else ''}"
-    return f"{count} {noun}" if demand.pooled else f"{count} {noun} ({count - 1} {demand.device})"
+    of = [] if demand.pooled else [f"{count - 1} {demand.device}"]
+    if demand.shards > 1:
+        of.append(f"{(count - 1) // demand.shards} × {demand.shards} on one node each")
+    return f"{count} {noun} ({', '.join(of)})" if of else f"{count} {noun}"

@@ -169,7 +169,7 @@ def _member(member: Member) -> Json:
         "worker": member.worker,
         "state": member.state,
         "node": slot.node.name if slot else "",
-        "slot": f"{slot.kind}:{slot.index}" if slot else "",
+        "slot": member.place.removeprefix(f"{slot.node}/") if slot else "",
         "transport": member.transport,
         "peer": member.peer,
         "cause": member.cause,

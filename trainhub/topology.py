@@ -1,8 +1,8 @@
 """Where a gang fits: on one host, else on few that reach each other. Pure: hosts and idle slots in, slots out.
 
 A gang is a parameter server and its trainers. The server takes a CPU slot of a host that shares the service's home,
-where checkpoints and gradient logs lie. Trainers take slots of their device's kind. Hosts are combined only where each
-of them may be reached by the others.
+where checkpoints and gradient logs lie. Trainers take slots of their device's kind; one that is a machine group takes
+several, on one host. Hosts are combined only where each of them may be reached by the others.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Demand:
     """Whether it trains on an uploaded data set, which lies in the home."""
     hosts: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
+    shards: int = 1
+    """Slots of each trainer, which lie on one host."""
 
     @classmethod
     def of(cls, spec: RunSpec) -> Demand:
@@ -58,15 +60,18 @@ class Demand:
             data=getattr(spec.problem, "dataset", None) is not None,
             hosts=frozenset(spec.placement.hosts),
             labels=frozenset(spec.placement.labels.items()),
+            shards=1 if spec.execution.kind == "simulate" else spec.shards,
         )
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> Demand:
         """Out of what `as_row` made."""
-        hosts, labels = row.get("hosts", ()), row.get("labels", {})
+        hosts, labels, shards = row.get("hosts", ()), row.get("labels", {}), row.get("shards", 1)
         assert isinstance(hosts, Collection)
         assert isinstance(labels, Mapping)
-        return cls(str(row.get("device", CPU)), bool(row.get("data")), frozenset(hosts), frozenset(labels.items()))
+        assert isinstance(shards, int)
+        device, data = str(row.get("device", CPU)), bool(row.get("data"))
+        return cls(device, data, frozenset(hosts), frozenset(labels.items()), shards)
 
     def as_row(self) -> dict[str, object]:
         """What differs from what most runs ask: an empty row asks nothing."""
@@ -75,6 +80,7 @@ class Demand:
             "data": self.data,
             "hosts": sorted(self.hosts),
             "labels": dict(sorted(self.labels)),
+            "shards": self.shards if self.shards > 1 else 0,
         }
         return {name: value for name, value in row.items() if value}
 
@@ -95,19 +101,28 @@ class Demand:
 
 @dataclass(frozen=True)
 class Room:
-    """What a host has for one demand: places for a server, places for trainers. Pooled ones are the same places."""
+    """What a host has for one demand: slots for a server, slots for trainers. Pooled ones are the same slots."""
 
     host: Host
     servers: int
-    trainers: int
+    slots: int
     pooled: bool
+    shards: int = 1
+
+    @property
+    def trainers(self) -> int:
+        """Trainers it holds, where the server is elsewhere."""
+        return self.slots // self.shards
+
+    @property
+    def beside(self) -> int:
+        """Trainers it holds beside the server."""
+        return (self.slots - self.pooled) // self.shards
 
     @property
     def alone(self) -> int:
-        """The largest gang it holds by itself, its server included. 0: it can't have the server."""
-        if not self.servers:
-            return 0
-        return self.trainers if self.pooled else self.trainers + 1
+        """Slots of the largest gang it holds by itself, its server included. 0: it can't have the server."""
+        return 1 + self.shards * self.beside if self.servers else 0
 
 
 def rooms(hosts: Iterable[Host], demand: Demand, counts: Mapping[str, Mapping[str, int]]) -> list[Room]:
@@ -117,7 +132,7 @@ def rooms(hosts: Iterable[Host], demand: Demand, counts: Mapping[str, Mapping[st
         if demand.allows(host):
             slots = counts.get(host.name, {})
             servers = slots.get(CPU, 0) if host.shares_home else 0
-            found.append(Room(host, servers, slots.get(demand.device, 0), demand.pooled))
+            found.append(Room(host, servers, slots.get(demand.device, 0), demand.pooled, demand.shards))
     return found
 
 
@@ -136,17 +151,19 @@ def idle_rooms(hosts: Iterable[Host], demand: Demand, idle: Sequence[Free]) -> l
 
 
 def largest(found: Sequence[Room]) -> int:
-    """Members of the largest gang that fits."""
+    """Slots of the largest gang that fits."""
     alone = max((room.alone for room in found), default=0)
     near = [room for room in found if room.host.reachable]
-    if not any(room.servers for room in near):
+    costs = [room.trainers - room.beside for room in near if room.servers]
+    if not costs:
         return alone
-    together = sum(room.trainers for room in near) + (0 if near[0].pooled else 1)
+    together = 1 + near[0].shards * (sum(room.trainers for room in near) - min(costs))
     return max(alone, together)
 
 
 def choose(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, *, least: int, most: int) -> list[Free]:
-    """Slots by rank for as large a gang as there is room for, the server's first. Empty: not even `least` fit.
+    """Slots for as large a gang as there is room for: the server's first, then each trainer's by rank. Empty: not even
+    `least` fit.
 
     Of all places for a gang of that size it takes one with the fewest hosts, and of single hosts the tightest.
     """
@@ -158,20 +175,29 @@ def choose(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, *, least
     for slot in sorted(idle, key=lambda s: s.index):
         by_place[slot.node, slot.kind].append(slot)
     fewest = [room.host.name for room in _fewest(found, size)]
-    server = by_place[fewest[0], CPU].pop(0)
-    return [server, *(slot for name in fewest for slot in by_place[name, demand.device])][:size]
+    chosen = [by_place[fewest[0], CPU].pop(0)]
+    for name in fewest:
+        there = by_place[name, demand.device]
+        chosen += there[: len(there) // demand.shards * demand.shards]
+    return chosen[:size]
 
 
 def _fewest(found: Sequence[Room], size: int) -> list[Room]:
     """The rooms of a gang of `size`, the server's first. There is room for it."""
     if single := [room for room in found if room.alone >= size]:
         return [min(single, key=lambda r: (r.alone, r.servers, r.host.reachable, r.host.name))]
-    # A smallest set of hosts exists that has the fullest of those that may serve: put in another's place, it
-    # brings no fewer slots.
     near = sorted((room for room in found if room.host.reachable), key=lambda r: (-r.trainers, r.host.name))
-    first = next(room for room in near if room.servers)
-    chosen, left = [first], size - first.alone
-    others = [room for room in near if room is not first]
+    wanted = (size - 1) // near[0].shards
+    tried = (_around(first, near, wanted) for first in near if first.servers)
+    return min((chosen for chosen in tried if chosen), key=len)
+
+
+def _around(first: Room, near: Sequence[Room], wanted: int) -> list[Room]:
+    """The fewest rooms for so many trainers whose server is in `first`. Empty: they don't fit like that."""
+    chosen, left = [first], wanted - first.beside
+    others = [room for room in near if room is not first and room.trainers]
+    if left > sum(room.trainers for room in others):
+        return []
     while left > 0:
         # The last one is the tightest that holds what is left, so that larger rooms stay for larger gangs.
         enough = [room for room in others if room.trainers >= left]
@@ -191,19 +217,19 @@ class Gang:
     others: frozenset[str] = frozenset()
 
 
-def heir(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, gang: Gang) -> Free | None:
-    """A slot for a trainer that the gang lacks: beside its server, else where the gang is, else on the emptiest host.
+def heir(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, gang: Gang) -> list[Free]:
+    """Slots for a trainer that the gang lacks: beside its server, else where the gang is, else on the emptiest host.
 
-    None: no idle slot is of its kind and within reach.
+    Empty: not enough idle slots of its kind are on one host and within reach.
     """
     near = [room for room in idle_rooms(hosts, demand, idle) if room.trainers and _within_reach(room.host, gang)]
     if not near:
-        return None
+        return []
     best = min(
         near, key=lambda r: (r.host.name != gang.server, r.host.name not in gang.others, -r.trainers, r.host.name)
     )
     mine = [slot for slot in idle if (slot.node, slot.kind) == (best.host.name, demand.device)]
-    return min(mine, key=lambda s: s.index)
+    return sorted(mine, key=lambda s: s.index)[: demand.shards]
 
 
 def _within_reach(host: Host, gang: Gang) -> bool:

@@ -28,6 +28,25 @@ def test_admission_reserves_a_slot_a_member_and_raises_its_token(gang: list[Memb
     assert gang[0].attempt.run.state == RunState.STARTING
 
 
+def test_a_machine_group_has_a_slot_for_each_device_and_gives_all_of_them_back(
+    project: Project, alice: User, node: Node
+) -> None:
+    groups = {"problem": {"kind": "digits"}, "layout": {"kind": "hybrid", "shards": 3}}
+    run = runs.submit(project=project, owner=alice, spec=spec(**groups))
+    gang = placement.admit(run.pk, placement.idle_slots()[:7])
+    assert [(m.rank, m.worker, m.devices, m.may_serve) for m in gang] == [
+        (0, None, 1, True),
+        (1, 0, 3, False),
+        (2, 1, 3, False),
+    ]
+    assert [m.held_slots.count() for m in gang] == [1, 3, 3]
+    assert gang[1].place == "one/cpu:1 and 2 more"
+    taken = members.take(gang[2].pk, "one")
+    assert taken is not None
+    members.end(taken, CRASH)
+    assert Slot.objects.exclude(member=None).count() == 4
+
+
 def test_a_run_is_not_admitted_twice(gang: list[Member]) -> None:
     assert placement.admit(gang[0].attempt.run_id, placement.idle_slots()[:3]) == []
 
@@ -158,7 +177,7 @@ def test_a_lost_trainer_costs_the_others_nothing_and_is_replaced(trainer: Member
     run = Run.objects.get()
     assert (run.state, run.restarts) == (RunState.RUNNING, 1)
     assert [(lack.run, lack.workers) for lack in placement.missing_trainers()] == [(run, [0])]
-    heir = placement.replace(run, 0, placement.idle_slots()[0])
+    heir = placement.replace(run, 0, placement.idle_slots()[:1])
     assert heir is not None
     assert heir.worker == 0
     assert placement.missing_trainers() == []
@@ -170,7 +189,7 @@ def test_a_trainer_that_is_lost_while_the_run_still_gathers_is_replaced_too(trai
     run = Run.objects.get()
     assert run.state == RunState.STARTING
     assert [(lack.run, lack.workers) for lack in placement.missing_trainers()] == [(run, [0])]
-    assert placement.replace(run, 0, placement.idle_slots()[0]) is not None
+    assert placement.replace(run, 0, placement.idle_slots()[:1]) is not None
     assert placement.missing_trainers() == []
 
 
@@ -196,7 +215,7 @@ def test_a_restarted_agent_keeps_slots_and_members(trainer: Member, node: Node) 
     again = nodes.register(machine, uuid.uuid4())
     assert again.pk == node.pk
     assert Slot.objects.count() == 8
-    assert Member.objects.get(pk=trainer.pk).held_slot is not None
+    assert Member.objects.get(pk=trainer.pk).held_slots.exists()
     assert not nodes.beat(node), "the agent before it has lost the name"
     assert nodes.beat(again)
 

@@ -167,7 +167,7 @@ def test_an_heir_comes_beside_the_server_then_where_the_gang_is_then_to_the_empt
 
     def where(gang: Gang, *free: str) -> str | None:
         found = heir([s for s in all_idle(hosts) if s.node in free], hosts, ANY, gang)
-        return found.node if found else None
+        return found[0].node if found else None
 
     assert where(gang, "a", "b", "c", "d") == "a"
     assert where(gang, "b", "c", "d") == "b"
@@ -181,9 +181,41 @@ def test_an_heir_takes_a_slot_of_its_kind() -> None:
     hosts = [near("a", 2, 1), near("b", 0, 2)]
     on_cpus = [s for s in all_idle(hosts) if (s.node, s.kind) != ("a", "cuda")]
     found = heir(on_cpus, hosts, CUDA, Gang("a", open=True))
-    assert found is not None
-    assert (found.node, found.kind) == ("b", "cuda")
-    assert heir([s for s in on_cpus if s.kind == CPU], hosts, CUDA, Gang("a", open=True)) is None
+    assert [(s.node, s.kind) for s in found] == [("b", "cuda")]
+    assert heir([s for s in on_cpus if s.kind == CPU], hosts, CUDA, Gang("a", open=True)) == []
+
+
+PAIRS = Demand(shards=2)
+
+
+def test_a_machine_group_is_placed_whole_on_one_host() -> None:
+    # Four slots and three: a server and a pair here, a pair there; what is odd stays idle.
+    chosen = pick([near("a", 4), near("b", 3)], 5, demand=PAIRS)
+    assert names(chosen) == ["a", "a", "a", "b", "b"]
+    assert pick([near("a", 2), near("b", 2)], 5, demand=PAIRS) == []
+    assert names(pick([near("a", 2), near("b", 2), near("c", 1)], 5, demand=PAIRS)) == ["c", "a", "a", "b", "b"]
+
+
+def test_a_machine_group_that_fits_nowhere_says_what_it_needs() -> None:
+    assert reason([near("a", 2), near("b", 1)], 5, demand=PAIRS) == (
+        "needs 5 slots (2 × 2 on one node each), but all nodes together have 3"
+    )
+    assert "needs 5 slots (2 × 2 on one node each) on hosts that reach each other" in reason(
+        [near("a", 1), near("b", 2), near("c", 1), near("d", 1)], 5, demand=PAIRS
+    )
+
+
+def test_the_heir_of_a_machine_group_is_whole_too() -> None:
+    hosts = [near("a", 1), near("b", 3)]
+    found = heir(all_idle(hosts), hosts, PAIRS, Gang("a", open=True))
+    assert [(s.node, s.index) for s in found] == [("b", 0), ("b", 1)]
+    assert heir(all_idle(hosts), hosts, Demand(shards=4), Gang("a", open=True)) == []
+
+
+def test_the_demand_of_machine_groups_comes_back_from_its_row() -> None:
+    demand = Demand.of(spec(layout={"kind": "hybrid", "shards": 2}))
+    assert demand.as_row() == {"shards": 2}
+    assert Demand.from_row(demand.as_row()) == demand
 
 
 # ---------------------------------------------------------------- against every choice there is
@@ -209,26 +241,27 @@ demands = st.builds(
     data=st.booleans(),
     hosts=st.sampled_from([frozenset(), frozenset({"h0", "h2", "h3"})]),
     labels=st.sampled_from([frozenset(), H200.labels]),
+    shards=st.integers(1, 3),
 )
 
 
 def sizes(hosts: Sequence[Host], demand: Demand) -> Iterator[tuple[int, int]]:
-    """(members, hosts) of the largest gang on every set of hosts that is allowed at all."""
+    """(slots, hosts) of the largest gang on every set of hosts that is allowed at all, whoever has the server."""
     for count in range(1, len(hosts) + 1):
         for group in combinations([h for h in hosts if demand.allows(h)], count):
             if count > 1 and not all(h.reachable for h in group):
                 continue
-            if not any(h.shares_home and h.slots["cpu"] for h in group):
-                continue
-            trainers = sum(h.slots[demand.device] for h in group)
-            yield trainers + (demand.device != "cpu"), count
+            for server in group:
+                if server.shares_home and server.slots["cpu"]:
+                    left = {h.name: h.slots[demand.device] - (h is server and demand.device == "cpu") for h in group}
+                    yield 1 + demand.shards * sum(n // demand.shards for n in left.values()), count
 
 
-@given(hosts=clusters, demand=demands, least=st.integers(2, 6), more=st.integers(0, 6))
+@given(hosts=clusters, demand=demands, trainers=st.integers(1, 5), more=st.integers(0, 6))
 def test_no_choice_of_hosts_holds_a_larger_gang_or_holds_it_on_fewer(
-    hosts: list[Host], demand: Demand, least: int, more: int
+    hosts: list[Host], demand: Demand, trainers: int, more: int
 ) -> None:
-    most = least + more
+    least, most = 1 + demand.shards * trainers, 1 + demand.shards * (trainers + more)
     best = min(most, max((size for size, _ in sizes(hosts, demand)), default=0))
     chosen = pick(hosts, least, most, demand)
     assert bool(obstacle(Waiting(1, least, most, 0, NOW, demand), hosts)) == (best < least)
@@ -244,3 +277,5 @@ def test_no_choice_of_hosts_holds_a_larger_gang_or_holds_it_on_fewer(
     assert used[chosen[0].node].shares_home
     assert chosen[0].kind == "cpu"
     assert {slot.kind for slot in chosen[1:]} <= {demand.device}
+    groups = [chosen[start : start + demand.shards] for start in range(1, len(chosen), demand.shards)]
+    assert all(len({slot.node for slot in group}) == 1 for group in groups)

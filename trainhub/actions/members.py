@@ -277,7 +277,7 @@ def _trainer_lost(run: Run, member: Member, ending: Exit) -> None:
     events.record(
         run,
         "lost",
-        f"Lost {member.title} on {member.slot}: {ending.detail.splitlines()[0] if ending.detail else cause}",
+        f"Lost {member.title} on {member.place}: {ending.detail.splitlines()[0] if ending.detail else cause}",
         level=Level.WARNING,
         member=member,
         data={"cause": cause, "detail": ending.detail},

@@ -110,24 +110,32 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         run.attempt += 1
         run.started_at, run.training_at, run.ended_at = now, None, None
         attempt = Attempt.objects.create(run=run, number=run.attempt, started_at=now)
-        pooled = Demand.from_row(run.placement).pooled
+        demand = Demand.from_row(run.placement)
+        # One that has the slots of a whole group is too good to serve, and the server's one slot is no group's.
+        any_may_serve = demand.pooled and demand.shards == 1
         gang = [
             slots.reserve(
-                taken[free.id],
+                [taken[free.id] for free in theirs],
                 attempt,
                 rank=rank,
                 worker=rank - 1 if rank else None,
-                may_serve=(pooled or rank == 0) and _may_serve(taken[free.id]),
+                may_serve=(any_may_serve or rank == 0) and _may_serve(taken[theirs[0].id]),
                 now=now,
             )
-            for rank, free in enumerate(chosen)
+            for rank, theirs in enumerate(_by_rank(chosen, demand))
         ]
         runs.move(run, RunState.STARTING)
-        slots_got = f"{len(gang)} slot{'s' if len(gang) > 1 else ''}"
+        slots_got = f"{len(chosen)} slot{'s' if len(chosen) > 1 else ''}"
         events.record(run, "admitted", f"Got {slots_got}: {', '.join(sorted({f.node for f in chosen}))}")
         for node in {f.node for f in chosen}:
             announce.wake_node(node)
         return gang
+
+
+def _by_rank(chosen: Sequence[Free], demand: Demand) -> list[Sequence[Free]]:
+    """The server's slot, then those of each trainer."""
+    each = demand.shards
+    return [chosen[:1], *(chosen[start : start + each] for start in range(1, len(chosen), each))]
 
 
 def _may_serve(slot: Slot) -> bool:
@@ -207,17 +215,18 @@ def _where(run: Run) -> Gang:
     return Gang(slot.node.name, is_open, others)
 
 
-def replace(run: Run, worker: int, free: Free) -> Member | None:
-    """Give trainer `worker`'s place to a new member. None: the run or the slot went elsewhere."""
+def replace(run: Run, worker: int, free: Sequence[Free]) -> Member | None:
+    """Give trainer `worker`'s place to a new member, on slots of one node. None: the run or a slot went elsewhere."""
     with transaction.atomic():
         run = runs.lock(run)
-        slot = offered().filter(pk=free.id, member=None).select_for_update(of=("self",)).first()
-        if slot is None or run.state not in REPLACING or run.wish:
+        idle = offered().filter(pk__in=[f.id for f in free], member=None)
+        taken = list(idle.select_for_update(of=("self",)).order_by("index"))
+        if len(taken) != len(free) or run.state not in REPLACING or run.wish:
             return None
         attempt = Attempt.objects.get(run=run, number=run.attempt)
-        member = slots.reserve(slot, attempt, rank=worker + 1, worker=worker, may_serve=False, now=timezone.now())
-        events.record(run, "replaced", f"{slot} takes the place of trainer {worker}", member=member)
-        announce.wake_node(free.node)
+        member = slots.reserve(taken, attempt, rank=worker + 1, worker=worker, may_serve=False, now=timezone.now())
+        events.record(run, "replaced", f"{member.place} takes the place of trainer {worker}", member=member)
+        announce.wake_node(free[0].node)
         return member
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from django.db.models import F
 from django.utils import timezone
@@ -15,12 +16,17 @@ FIRST_RING = dt.timedelta(seconds=1)
 
 
 def reserve(
-    slot: Slot, attempt: Attempt, *, rank: int, worker: int | None, may_serve: bool, now: dt.datetime
+    taken: Sequence[Slot], attempt: Attempt, *, rank: int, worker: int | None, may_serve: bool, now: dt.datetime
 ) -> Member:
-    """Give a free, locked slot to a new member of `attempt`. The caller rings its node after the commit."""
+    """Give free, locked slots of one node to a new member of `attempt`. The caller rings its node after the commit.
+
+    The first is the member's own, by whose token it is fenced: they are given and taken back together.
+    """
+    slot = taken[0]
     member = Member.objects.create(
         attempt=attempt,
         slot=slot,
+        devices=len(taken),
         reservation=slot.reservation + 1,
         rank=rank,
         worker=worker,
@@ -29,12 +35,13 @@ def reserve(
         rings=1,
         ring_at=now + FIRST_RING,
     )
-    Slot.objects.filter(pk=slot.pk).update(member=member, reservation=F("reservation") + 1)
+    pks = [each.pk for each in taken]
+    Slot.objects.filter(pk__in=pks).update(member=member, reservation=F("reservation") + 1)
     return member
 
 
 def free(member: Member) -> None:
-    """Give the member's slot back, unless it belongs to somebody else by now."""
+    """Give the member's slots back, unless they belong to somebody else by now."""
     Slot.objects.filter(member=member).update(member=None)
 
 

@@ -40,7 +40,10 @@ class Node(models.Model):
 
 
 class Slot(models.Model):
-    """A place for one member. `reservation` rises by one each time it is given away: the fencing token."""
+    """A place for one member, or for one device of one.
+
+    `reservation` rises by one each time it is given away: the fencing token.
+    """
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="slots")
     kind = models.CharField(max_length=10, default="cpu")
@@ -50,7 +53,7 @@ class Slot(models.Model):
     reservation = models.BigIntegerField(default=0)
     retired = models.BooleanField(default=False)
     """No longer offered by its node, which was restarted with fewer slots."""
-    member = models.OneToOneField("Member", null=True, blank=True, on_delete=models.SET_NULL, related_name="held_slot")
+    member = models.ForeignKey("Member", null=True, blank=True, on_delete=models.SET_NULL, related_name="held_slots")
     """Who has it now. None: it is free."""
 
     class Meta:

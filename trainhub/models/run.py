@@ -207,6 +207,8 @@ class Member(models.Model):
     slot = models.ForeignKey(Slot, null=True, on_delete=models.SET_NULL, related_name="members")
     reservation = models.BigIntegerField()
     """The slot's fencing token when it was given to this member."""
+    devices = models.IntegerField(default=1)
+    """Slots that it has, on one node: a machine group has one for each of its devices, of which `slot` is the first."""
     rank = models.IntegerField()
     may_serve = models.BooleanField(default=True)
     """Whether it may be promoted: on a CPU slot of a node that shares the home."""
@@ -249,6 +251,12 @@ class Member(models.Model):
     def leads(self) -> bool:
         """Whether the attempt ends with it: it is the server, or the whole simulation."""
         return bool(self.role) and MemberRole(self.role).leads
+
+    @property
+    def place(self) -> str:
+        """Where it is: `node/cpu:1`, of a machine group `node/cpu:1 and 3 more`. Empty: its slot is gone."""
+        more = f" and {self.devices - 1} more" if self.devices > 1 else ""
+        return f"{self.slot}{more}" if self.slot else ""
 
     @property
     def title(self) -> str:
