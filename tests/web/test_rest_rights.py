@@ -69,8 +69,11 @@ SHARED = (200, 200, 200, 404, 401)
 ANYBODY = (200, 200, 200, 200, 401)
 DRAFT = {"spec": rest.SPEC, "project": "vision"}
 
+DIGITS = {"spec": rest.SPEC | {"problem": {"kind": "digits"}}, "project": "vision"}
+
 OPERATIONS: dict[str, Expected] = {
     "check_spec": Expected(post("specs/check", DRAFT), (200, 200, 403, 404, 401)),
+    "plan_spec": Expected(post("specs/plan", DIGITS), (200, 200, 403, 404, 401)),
     "get_spec_schema": Expected(get("specs/schema"), ANYBODY),
     "list_presets": Expected(get("specs/presets"), ANYBODY),
     "submit_experiment": Expected(post("experiments", DRAFT), (201, 201, 403, 404, 401)),

@@ -39,6 +39,12 @@ class NotSimulated(FieldError):
     code = "not-simulated"
 
 
+class NotPlanned(ActionError):
+    """There is no plan of its layout: the model failed, or it took too long."""
+
+    code = "not-planned"
+
+
 class CannotPause(ActionError):
     code = "cannot-pause"
 

@@ -35,6 +35,7 @@ TITLES = {
     "not-allowed": "You may not do this",
     "not-found": "There is nothing here, or you may not see it",
     "not-signed-in": "Sign in, or send a valid token",
+    "not-planned": "There is no plan of this",
     "not-simulated": "This can't be simulated",
     "refused": "This can't be done",
     "server-error": "Something went wrong on our side",

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from ninja import Router
 from pydantic import ConfigDict, Field
 
-from trainhub import access, capacity, presets, words
+from trainhub import access, capacity, planning, presets, words
 from trainhub.actions import runs
-from trainhub.actions.errors import FieldError
+from trainhub.actions.errors import FieldError, NotPlanned
 from trainhub.api.auth import READING_ANYONE, asker
 from trainhub.api.problems import FieldProblem, field_of, field_problems
 from trainhub.api.shapes import Given, Shape, Text
-from trainhub.models import Project
+from trainhub.models import Dataset, Project
 from trainhub.submissions import Draft, Submission, understand
 from workers.spec import RunSpec
 from workers.spec_errors import SpecError
 
 router = Router(tags=["Specs"])
+PLANS_AT_ONCE = Lock()
+"""One: its steps are timed."""
 
 EXAMPLE: dict[str, Any] = {
     "yaml": "name: digits\nproblem: {kind: digits}\noptimizer: {kind: sgd, learning_rate: 0.05}\n"
@@ -92,6 +97,45 @@ class Checked(Shape):
     words: Words | None
 
 
+class PlanGiven(DraftGiven):
+    """A draft whose machine groups are to be planned; of several runs, the first."""
+
+    shards: int | None = Field(default=None, ge=2, le=64)
+    """Devices of a group. Left out: the spec's, or 2 where it has single devices."""
+    measured: bool = False
+    """Whether some steps of both layouts are tried, on the machine that answers. That takes some seconds."""
+
+
+class SideShape(Shape):
+    """One layout. Bytes are what a device sends in a step."""
+
+    last_layer_bytes: int
+    other_bytes: int
+    memory_bytes: int
+    """What a device works on."""
+    step_seconds: float | None
+    """Null: it was not measured."""
+    phases: dict[str, float]
+    """Seconds of a step, of the slowest device."""
+
+
+class PlanShape(Shape):
+    devices: int
+    images: int
+    """Of the whole group's batch."""
+    features: int
+    """That the last layer takes of an image."""
+    classes: int
+    below: int
+    """Parameters below the last layer."""
+    hybrid: SideShape
+    data_parallel: SideShape
+    inequality: str
+    """C against B·G, spelled out."""
+    recommended: str
+    reason: str
+
+
 class PresetShape(Shape):
     slug: str
     title: str
@@ -127,6 +171,35 @@ def check(request: HttpRequest, body: DraftGiven) -> dict[str, Any]:
     specs = [cell.spec for cell in submission.cells]
     found = refusals(project, user, specs) if project else []
     return {"valid": not found, "errors": found, "slots": asdict(capacity.outlook(specs)), **told(submission)}
+
+
+@router.post(
+    "/specs/plan",
+    response=PlanShape,
+    auth=READING_ANYONE,
+    operation_id="plan_spec",
+    summary="Plan a draft's machine groups",
+    openapi_extra={"x-problems": [403, 404, 409, 422]},
+)
+def plan(request: HttpRequest, body: PlanGiven) -> dict[str, Any]:
+    """Say what both layouts of a group would move, hold and take, and which one to choose. Changes nothing.
+
+    The problem has to be one of TrainHub's own: this process runs nobody else's code. `trainhub plan` plans any.
+    """
+    user = asker(request)
+    project = project_to_check(user, body.project)
+    spec = understand(body.draft()).spec
+    if spec.problem.kind in ("installed", "python"):
+        raise FieldError("problem.kind", "must be built in to be planned here; `trainhub plan` plans others in a shell")
+    if project is not None:
+        runs.check(project, user, [spec])
+    data = Dataset.objects.filter(project=project, name=getattr(spec.problem, "dataset", None)).first()
+    folder = Path(settings.HOME) / data.path if data else None
+    try:
+        with PLANS_AT_ONCE:
+            return planning.plan(spec, shards=body.shards, measured=body.measured, data=folder)
+    except planning.NoPlan as reason:
+        raise NotPlanned(str(reason)) from None
 
 
 def project_to_check(user: User, name: str | None) -> Project | None:

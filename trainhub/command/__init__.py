@@ -39,6 +39,7 @@ GROUPS = {
     },
     "without a service": {
         "simulate": "run a spec under a virtual clock",
+        "plan": "what a machine group's layouts move, hold and take",
         "replay": "compute a run's weights again from its gradient log",
         "study": "run a grid of simulations, and draw what they came to",
     },

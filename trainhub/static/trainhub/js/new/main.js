@@ -5,6 +5,7 @@ import { Check, post } from "./check.js";
 import { Datasets } from "./datasets.js";
 import { Form } from "./form.js";
 import { Grid, gridOf, seedsOf } from "./grid.js";
+import { Plan } from "./plan.js";
 import { Presets } from "./presets.js";
 import { notice, showProblems } from "./problems.js";
 import { showWords } from "./side.js";
@@ -35,6 +36,7 @@ class Page {
       done: (made) => this.leave(made),
       refused: (errors) => this.refused(errors),
     });
+    this.plan = new Plan(() => this.body());
     this.errors = [];
     this.answer = null;
     this.listen();
@@ -188,6 +190,7 @@ class Page {
     this.grid.showFields();
     this.showErrors();
     showWords(answer);
+    if (answer.spec) this.plan.show(answer.spec);
     this.submit.label(answer.runs, answer.spec?.execution?.kind === "simulate");
     document.body.dataset.checked = String(Number(document.body.dataset.checked ?? 0) + 1);
   }
