@@ -97,6 +97,11 @@ def scales_differ(spec: dict[str, Any]) -> bool:
     return _kind(spec, "rate") not in {"", "constant"}
 
 
+def in_groups(spec: dict[str, Any]) -> bool:
+    """Whether its trainers are machine groups of real devices, which tell of themselves."""
+    return _kind(spec, "layout") == "hybrid" and _kind(spec, "execution") != "simulate"
+
+
 def _steps_by_themselves(spec: dict[str, Any]) -> bool:
     return _kind(spec, "waiting") == "candidate" or _kind(spec, "outer") not in {"", "none"}
 

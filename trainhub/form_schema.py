@@ -84,6 +84,7 @@ ROOMS: dict[str, Mapping[str, catalog.Entry]] = {
     "outer": catalog.OUTERS,
     "averaging": catalog.AVERAGINGS,
     "transport.compression": catalog.COMPRESSIONS,
+    "layout": catalog.LAYOUTS,
 }
 
 LABELS = {
@@ -141,6 +142,7 @@ KINDS = {
     "straggler": "One straggler",
     "machines": "Unequal machines",
     "single": "One device",
+    "hybrid": "A machine group",
     "cpu": "CPU",
     "cuda": "GPU (CUDA)",
     "inline": "Encrypted (inline in TLS)",
@@ -175,6 +177,11 @@ UNITS = {
     "keep_last": "checkpoints",
     "keep_best": "checkpoints",
     "restarts": "times",
+    "shards": "devices",
+    "classes": "classes",
+    "examples": "images a class",
+    "features": "values",
+    "glyphs.width": "channels",
     "factor": "×",
     "learning_rate_scale": "×",
 }

@@ -30,6 +30,7 @@ METHOD_PARTS: Mapping[str, Mapping[str, catalog.Entry]] = {
     "batch_norm": catalog.BATCH_NORMS,
     "waiting": catalog.WAITINGS,
     "averaging": catalog.AVERAGINGS,
+    "layout": catalog.LAYOUTS,
     "outer": catalog.OUTERS,
     "transport.compression": catalog.COMPRESSIONS,
 }
@@ -41,6 +42,7 @@ PART_LABELS = {
     "batch_norm": "Batch norm",
     "waiting": "Waiting",
     "averaging": "Averaging",
+    "layout": "Layout",
     "outer": "Outer optimizer",
     "transport.compression": "Compression",
 }

@@ -48,8 +48,14 @@ def method(spec: dict[str, Any]) -> str:
         _chosen(catalog.COMPENSATIONS, spec.get("compensation"), "{} compensation", silent="none"),
         _chosen(catalog.BATCH_NORMS, spec.get("batch_norm"), "batch norm {}", silent="local"),
         _chosen(catalog.AVERAGINGS, spec.get("averaging"), "{}", silent="none"),
+        _groups(spec.get("layout", {})),
     ]
     return ", ".join(p for p in parts if p)
+
+
+def _groups(layout: dict[str, Any]) -> str:
+    """`hybrid-parallel groups of 2 devices`. Empty: each trainer is one device."""
+    return f"hybrid-parallel groups of {layout['shards']} devices" if layout.get("kind") == "hybrid" else ""
 
 
 def _own_steps(spec: dict[str, Any]) -> str:

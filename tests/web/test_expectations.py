@@ -53,7 +53,7 @@ def test_who_was_placed_counts_where_the_number_of_trainers_is_open(project: Pro
 
 def test_a_run_that_goes_on_keeps_places_for_what_its_method_measures(queued: Run) -> None:
     queued.spec |= {"gate": SOFTSYNC, "rate": {"kind": "window"}, "batch_norm": {"kind": "server"}}
-    of_others = {"dropped", "own_steps", "candidates"}
+    of_others = {"dropped", "own_steps", "candidates", "groups"}
     assert {name for name, shown in places(queued).items() if not shown} == of_others
     queued.spec |= {"gate": {"kind": "async"}, "rate": {"kind": "constant"}, "batch_norm": {"kind": "local"}}
     assert {name for name, shown in places(queued).items() if shown} == {"mean_delay", "deviations"}
@@ -64,7 +64,12 @@ def test_a_run_that_has_ended_shows_what_it_measured_and_no_more(project: Projec
     assert {name for name, shown in places(empty).items() if shown} == {"scale"}
     training = factories.Training(updates=100, group=2, window=4, dropped=True)
     full, _ = factories.trained_run(owner=alice, within=project, training=training, part=1, state=RunState.COMPLETED)
-    assert {name for name, shown in places(full).items() if not shown} == {"no_barrier", "own_steps", "candidates"}
+    assert {name for name, shown in places(full).items() if not shown} == {
+        "no_barrier",
+        "own_steps",
+        "candidates",
+        "groups",
+    }
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,13 @@ def test_trainers_that_step_by_themselves_have_charts_of_their_own(
 ) -> None:
     queued.spec |= spec
     assert {name for name in ("own_steps", "candidates") if places(queued)[name]} == own
+
+
+def test_real_machine_groups_have_charts_of_their_own(queued: Run) -> None:
+    queued.spec |= {"layout": {"kind": "hybrid", "shards": 2}}
+    assert places(queued)["groups"]
+    queued.spec |= {"execution": {"kind": "simulate"}}
+    assert not places(queued)["groups"]
 
 
 SGD = {"optimizer": {"kind": "sgd"}}
@@ -105,6 +117,10 @@ SGD = {"optimizer": {"kind": "sgd"}}
                 "batch_norm": {"kind": "local"},
             },
             "Asynchronous, SGD, sliding-window context rate",
+        ),
+        (
+            {"layout": {"kind": "hybrid", "shards": 2}, "rate": {"kind": "mean-staleness"}},
+            "SGD, mean staleness rate, hybrid-parallel groups of 2 devices",
         ),
         ({"compensation": {"kind": "dc-asgd-c"}}, "SGD, delay-compensated (constant)"),
         ({"compensation": {"kind": "dana-zero"}}, "SGD, DANA-Zero compensation"),

@@ -82,6 +82,7 @@ def places(run: Run) -> dict[str, bool]:
         "own_steps": events.DRIFT in found,
         "candidates": events.CANDIDATES in found,
         "deviations": events.BATCH_NORM_SHIFT in found,
+        "groups": expectations.in_groups(run.spec),
         "no_barrier": run.spec.get("batch_norm", {}).get("kind") == "server",
     }
 

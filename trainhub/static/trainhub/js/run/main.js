@@ -3,6 +3,7 @@
 import { Actions } from "./actions.js";
 import { Distribution, TimeShares } from "./charts/bars.js";
 import { AroundServer, TowardsValue, WithContext } from "./charts/besides.js";
+import { GROUP, PHASES, PhaseBars, TRAFFIC, TrafficBars, legend } from "./charts/groups.js";
 import { OverVersions } from "./charts/over_versions.js";
 import { Painter } from "./charts/painter.js";
 import { byId, el, say } from "./dom.js";
@@ -22,6 +23,7 @@ const KEYS = [
   "candidates", "unacknowledged", "drift", "drift_left",
 ];
 if (byId("chart-scale")) KEYS.push("scale");
+if (!byId("groups").hidden) KEYS.push("group/*");
 const TOTALS_MS = 30000; // deltas are thinned, so sums made of them are set right now and then
 
 const store = new Store();
@@ -85,6 +87,13 @@ const shares = painter.add(new TimeShares(byId("chart-time"), store, shown, tota
   ["wait_seconds", "waiting", "wait"],
   ["transfer_seconds", "transferring", "transfer"],
 ]));
+const groups = [
+  painter.add(new PhaseBars(byId("chart-phases"), store, shown)),
+  painter.add(new TrafficBars(byId("chart-traffic"), store, shown)),
+];
+legend(byId("phases-key"), PHASES);
+legend(byId("traffic-key"), TRAFFIC);
+for (const chart of groups) chart.empty = WAITING[initial.state] ?? "Nothing was measured";
 for (const chart of Object.values(ofLayer)) chart.empty = "No batch-norm statistics yet: they come with the first batches of a model that has such layers";
 for (const chart of [distribution, shares]) chart.empty = WAITING[initial.state] ?? "Nothing was measured";
 
@@ -118,6 +127,7 @@ const UNPROMISED = {
 function makePlaces(keys) {
   for (const key of keys) {
     if (UNPROMISED[key]) UNPROMISED[key].hidden = false;
+    if (GROUP.test(key)) byId("groups").hidden = false;
     const chart = ofLayer[BATCH_NORM.exec(key)?.[2]];
     if (chart) chart.plot.parentElement.hidden = false;
   }
