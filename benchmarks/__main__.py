@@ -19,6 +19,8 @@ ALL = {
     "scaling": "scaling",
     "straggler": "straggler",
     "hand-overs": "hand_overs",
+    "hybrid": "hybrid",
+    "groups": "groups",
     "latency": "latency",
     "pages": "pages",
     "telemetry": "telemetry",
