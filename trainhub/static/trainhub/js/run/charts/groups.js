@@ -6,9 +6,10 @@ import { Chart, base } from "./base.js";
 
 export const GROUP = /^group\/(\d+)\/(seconds|bytes)\/(.+)$/;
 const WAITS = "push";
+const NAMED = { [WAITS]: "wait", gradient_exchange: "transfer" }; // drawn as everywhere on the page
 const RECENT = 50; // points that a bar is the mean of
 
-// In the order of a step; what a device waits for is drawn as waiting is everywhere.
+// In the order of a step.
 export const PHASES = [
   ["data", "batch"],
   ["conv_forward", "conv forward"],
@@ -28,7 +29,7 @@ export const TRAFFIC = [
   ["metrics", "metrics"],
 ];
 
-const ink = (name, index) => (name === WAITS ? inks().wait : colour(index));
+const ink = (name, index) => (NAMED[name] ? inks()[NAMED[name]] : colour(index));
 
 // A stacked bar for each device of each group that is shown.
 class OfDevices extends Chart {
@@ -123,7 +124,10 @@ export class TrafficBars extends OfDevices {
 export function legend(place, parts) {
   for (const [index, [name, words]] of parts.entries()) {
     const mark = document.createElement("i");
-    mark.style.setProperty("--swatch", name === WAITS ? "var(--wait)" : swatch(index));
-    place.append(mark, `${words} `);
+    mark.style.setProperty("--swatch", NAMED[name] ? `var(--${NAMED[name]})` : swatch(index));
+    const item = document.createElement("span");
+    item.className = "nowrap";
+    item.append(mark, words);
+    place.append(item, " ");
   }
 }
