@@ -135,6 +135,9 @@ def _sum(found: Sequence[Room], demand: Demand) -> int:
 def _apart(found: Sequence[Room], idle: str = "") -> str:
     """There are enough slots, but on hosts that can't be combined."""
     most = topology.largest(found)
+    if found[0].shards > 1:
+        combined = "" if all(room.host.reachable for room in found) else f"; {APART}"
+        return f"nodes where {most}{idle} at most make whole groups and a server{combined}"
     if sum(room.host.reachable for room in found) > 1:
         return f"one host or on hosts that reach each other, which have {most}{idle} at most; {APART}"
     return f"one host, the fullest has {most}{idle}; {APART}" if idle else f"one host, the largest has {most}; {APART}"

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from ninja import Router
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 
 from trainhub import access, capacity, planning, presets, words
 from trainhub.actions import runs
@@ -100,9 +100,9 @@ class Checked(Shape):
 class PlanGiven(DraftGiven):
     """A draft whose machine groups are to be planned; of several runs, the first."""
 
-    shards: int | None = Field(default=None, ge=2, le=64)
+    shards: Annotated[int, Field(strict=True, ge=2, le=64)] | None = None
     """Devices of a group. Left out: the spec's, or 2 where it has single devices."""
-    measured: bool = False
+    measured: StrictBool = False
     """Whether some steps of both layouts are tried, on the machine that answers. That takes some seconds."""
 
 
