@@ -112,10 +112,10 @@ class Trainer:
         self._model.to(self._device.where)
         self._layout.take_constants(self._model, self._session.constants)
         self._vectors = self._make_vectors()
-        self._prepare()
-        self._reset_statistics()
         self._window = build_window(spec)
         self._delays = Delays(spec.delays, seed=spec.seed, worker=worker)
+        self._prepare()
+        self._reset_statistics()
         self.version = 0
 
     def _prepare(self) -> None:
