@@ -125,16 +125,33 @@ def test_strangers_are_refused_and_the_run_goes_on(tmp_path: Path) -> None:
         gang.wait_for(lambda: gang.version > 0)
         forger = gang.start(Role.TRAINER, 0, run_key=b"a wrong key")
         late = gang.start(Role.TRAINER, 0, epoch=0)
-        twin = gang.start(Role.TRAINER, 0)
+        earlier = gang.start(Role.TRAINER, 0, member=0)
         with socket.socket(socket.AF_UNIX) as vandal:
             vandal.connect(str(gang.runtime / "server"))
             vandal.sendall(random.Random(0).randbytes(2000))
-            words = [m.end() for m in (forger, late, twin)]
+            words = [m.end() for m in (forger, late, earlier)]
         assert [w.cause for w in words if w] == [Cause.FENCED] * 3
         assert gang.end().version == 1000
         refused = " ".join(e.message for e in gang.server.events("refused"))
-        for reason in ("not the key", "epoch 0", "a trainer 0 already", "not a frame"):
+        for reason in ("not the key", "epoch 0", "a later trainer 0 already", "not a frame"):
             assert reason in refused
+
+
+def test_a_later_member_takes_the_place_of_one_that_was_given_up_but_lives(tmp_path: Path) -> None:
+    problem = {"kind": "ledger", "compute_seconds": 0.001}
+    with Gang(spec_of(problem=problem, budget={"updates": 1000}), tmp_path) as gang:
+        gang.wait_for(lambda: gang.version > 0)
+        heir = gang.start(Role.TRAINER, 0)
+        given_up = gang.trainers[0].end()
+        assert given_up is not None
+        assert given_up.cause is Cause.FENCED
+        assert "a later member has its place" in given_up.detail
+        assert gang.end().version == 1000
+        word = Exit.read(heir.work_dir)
+        assert word is not None
+        assert word.outcome is Outcome.COMPLETED
+        assert counts(final_checkpoint(gang).data["path"])[0] == 1000
+        assert len([e for e in gang.server.events("left") if not e.data["expected"]]) == 0
 
 
 def test_a_silent_connection_is_cut(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Compiled passes beside tensor code: the same numbers within rounding, for every rule; several gradients in one walk
 beside one after another: the same to the bit."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.waiting import eventually
 from workers import spec
 from workers.kernels import compiling
 from workers.kernels.fused import FusedPass, text_of
@@ -171,3 +173,25 @@ def test_without_a_compiler_there_is_no_kernel(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(compiling, "compiler", lambda: None)
     assert compiling.build("int x;", tmp_path) is None
     assert not compiling.begin("int x;", tmp_path)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", ["sgd", "dana-zero"])
+def test_what_is_sent_apart_is_what_is_sent_beside_a_step(name: str, compiled: bool, folder: Path) -> None:
+    rig = Rig(name, folder if compiled else None)
+    rig.walk.one(rig.step(0), AHEAD)
+    rig.walk.send(rig.places[1], AHEAD)
+    assert torch.equal(rig.slots[1], rig.slots[0])
+
+
+def test_while_somebody_compiles_nobody_else_does(tmp_path: Path) -> None:
+    text = 'extern "C" int number() { return 7; }'
+    assert compiling.begin(text, tmp_path)
+    mark = tmp_path / f"{compiling.name_of(text)}.making"
+    made_at = mark.stat().st_mtime_ns
+    assert compiling.begin(text, tmp_path)
+    assert mark.stat().st_mtime_ns == made_at
+    eventually(lambda: compiling.find(text, tmp_path) is not None)
+    os.utime(mark, (0, 0))  # long ago: whoever was at it has died
+    assert compiling.begin(text, tmp_path)
+    assert mark.stat().st_mtime_ns != 0

@@ -51,8 +51,9 @@ def final(gang: Gang) -> Path:
     [
         {"compensation": {"kind": "gap-aware"}, "optimizer": {"kind": "sgd", "learning_rate": 0.02}},
         {"optimizer": {"kind": "adamw", "learning_rate": 0.01}, "gate": {"kind": "softsync", "c": 2}},
+        {"compensation": {"kind": "dana-zero"}, "optimizer": {"kind": "sgd", "learning_rate": 0.02}},
     ],
-    ids=["gap-aware", "adamw-in-groups"],
+    ids=["gap-aware", "adamw-in-groups", "dana-zero"],
 )
 def test_a_run_on_a_compiled_kernel_comes_out_again_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     spec = spec_of(**CNN | {"workers": 3, "budget": {"updates": 60}} | changes)
@@ -110,6 +111,16 @@ def test_a_damaged_kernel_is_thrown_away_and_the_run_goes_on(tmp_path: Path) -> 
         [told] = gang.server.events("kernel")
     assert "damaged" in told.message or compiling.compiler() is None
     assert not damaged.exists() or compiling.compiler() is None
+
+
+def test_a_folder_that_cannot_be_used_costs_the_kernel_and_not_the_run(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "kernels"
+    in_the_way.write_text("a file where a folder should be")
+    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(in_the_way), evaluator=False) as gang:
+        assert gang.end().version == 3
+        [told] = gang.server.events("kernel")
+        assert log_of(gang).header.kernel == EAGER
+    assert "can't be used" in told.message or compiling.compiler() is None
 
 
 def test_gradients_that_wait_are_taken_in_together_and_each_counts_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,9 @@ def test_a_gradient_that_grows_after_it_was_given_is_sent_again(monkeypatch: pyt
     for _ in range(2):
         model(torch.randn(4, 8)).square().sum().backward()
     assert recorder.spoiled > 0
+    # The server takes no float of a gradient twice.
+    ranges = sorted(piece for piece, _ in recorder.pieces)
+    assert all(one.stop <= other.start for one, other in pairwise(ranges))
 
 
 # ------------------------------------------------------------ sessions

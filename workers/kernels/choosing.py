@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import SubprocessError
 
 import torch
 
@@ -10,6 +11,8 @@ from workers.kernels import compiling
 from workers.kernels.fused import FusedPass, text_of
 from workers.server.core import ParameterServer
 from workers.server.optimizers import Elementwise
+
+TENSOR_CODE = "rules run as tensor code"
 
 
 def text(core: ParameterServer) -> str | None:
@@ -32,21 +35,29 @@ def use(core: ParameterServer, path: Path, *, streams: bool | None = None) -> No
 def use_what_is_ready(core: ParameterServer, folder: Path) -> str:
     """Use the kernel in `folder`, or have it made for the next server; returns what was done, for people.
 
-    Compiling takes a second or more, and the first gradient waits for nothing.
+    Compiling takes a second or more, and the first gradient waits for nothing. Whatever goes wrong with a kernel costs
+    the kernel, never the run.
     """
     source = text(core)
     if source is None:
-        return "rules run as tensor code: these can't be fused into one loop"
-    path = compiling.find(source, folder)
-    if path is None:
+        return f"{TENSOR_CODE}: these can't be fused into one loop"
+    try:
+        path = compiling.find(source, folder)
+        if path is not None:
+            return _use_or_throw_away(core, path)
         begun = compiling.begin(source, folder)
-        reason = "a compiled loop is being made for the next server" if begun else "there is no C++ compiler here"
-        return f"rules run as tensor code: {reason}"
+    except (OSError, SubprocessError) as error:
+        return f"{TENSOR_CODE}: {folder} or the C++ compiler can't be used ({error})"
+    reason = "a compiled loop is being made for the next server" if begun else "there is no C++ compiler here"
+    return f"{TENSOR_CODE}: {reason}"
+
+
+def _use_or_throw_away(core: ParameterServer, path: Path) -> str:
     try:
         use(core, path)
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # no library, or one without our function
         path.unlink(missing_ok=True)
-        return f"rules run as tensor code: the compiled loop was damaged ({error})"
+        return f"{TENSOR_CODE}: the compiled loop was damaged ({error})"
     return "rules run as one compiled loop"
 
 

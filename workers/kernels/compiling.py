@@ -11,9 +11,11 @@ import functools
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -85,13 +87,13 @@ def build(source: str, folder: Path) -> Path | None:
 def begin(source: str, folder: Path) -> bool:
     """Have the kernel compiled beside whatever goes on, for whoever comes next. False: there is no compiler.
 
-    The compiler outlives this process if it must, at the lowest priority; its result appears whole or not at all.
+    The compiler outlives this process if it must, at the lowest priority; its result appears whole or not at all. While
+    one is at it, nobody starts another. Raises OSError.
     """
     command = _command(source, folder)
-    if command is None:
-        return False
-    text = _write_text(source, folder)
-    with text.open() as file:
+    if command is None or not _is_first(folder / f"{name_of(source)}.making"):
+        return command is not None
+    with _write_text(source, folder).open() as file:
         subprocess.Popen(
             ["nice", "-n", "19", "timeout", str(int(COMPILE_SECONDS)), *command],
             stdin=file,
@@ -102,12 +104,28 @@ def begin(source: str, folder: Path) -> bool:
     return True
 
 
+def _is_first(mark: Path) -> bool:
+    """Leave a mark that somebody is at it. False: somebody has been for less than a compilation may take."""
+    try:
+        if time.time() - mark.stat().st_mtime < COMPILE_SECONDS:
+            return False
+    except FileNotFoundError:
+        pass
+    mark.touch(mode=0o600)
+    return True
+
+
 def _write_text(source: str, folder: Path) -> Path:
     path = folder / f"{name_of(source)}.cpp"
-    partial = folder / f"{path.name}.{os.getpid()}"
+    partial = _partial(path)
     partial.write_text(source)
     os.replace(partial, path)
     return path
+
+
+def _partial(path: Path) -> Path:
+    """A name that no other process on any host writes to: hosts may share the folder, and their pids be the same."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}")
 
 
 def _command(source: str, folder: Path) -> list[str] | None:
@@ -116,7 +134,8 @@ def _command(source: str, folder: Path) -> list[str] | None:
     if path is None or name is None:
         return None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial, whole = folder / f"{name}.{os.getpid()}", folder / f"{name}.so"
+    whole = folder / f"{name}.so"
+    partial = _partial(whole)
     script = 'out=$1 whole=$2; shift 2; "$@" -o "$out" && mv -f "$out" "$whole" || { rm -f "$out"; exit 1; }'
     compile_it = [path, *FLAGS, "-x", "c++", "-"]
     return ["sh", "-c", script, "sh", str(partial), str(whole), *compile_it]

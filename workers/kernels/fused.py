@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from workers.kernels import compiling
-from workers.kernels.source import BLOCK_FLOATS, MOST_OWN, MOST_SCALARS, source
+from workers.kernels.source import BLOCK_FLOATS, EACH, MEAN, MOST_OWN, MOST_SCALARS, SEND, source
 from workers.methods.compensation.base import Compensation
 from workers.methods.fragment import Fragment, Terms
 from workers.server.optimizers import Elementwise, Optimizer, Tiling
@@ -83,6 +84,7 @@ class FusedPass:
             streams = weights.numel() >= STREAM_FROM_FLOATS and not first.reads_base
         self._plan, self._keep = _plan(weights, tiling, optimizer, self._vectors, streams=streams)
         self._plan_at = ctypes.addressof(self._plan)
+        self._tiles = tiling.of(weights)
         count = len(first.scalars) + len(second.scalars)
         self._pack = struct.Struct(f"@PP{MOST_OWN}Pf{count}f").pack_into
         self._none = (0.0,) * len(second.scalars)
@@ -92,6 +94,13 @@ class FusedPass:
         self._threads = ThreadPoolExecutor(len(ranges)) if len(ranges) > 1 else None
         self._run = compiling.load(path).run
         self._run.restype, self._run.argtypes = None, (ctypes.c_void_p,)
+
+    def send(self, place: HandOver, ahead: float) -> None:
+        if self._compensation is None or not self._compensation.looks_ahead:
+            torch._foreach_copy_(place.weights, self._tiles)
+            return
+        self._put(0, Step(place, 0, 0.0), (*self._compensation.begin(), *self._none))
+        self._walk(1, ahead, mode=SEND)
 
     def one(self, step: Step, ahead: float) -> None:
         self._put(0, step, self._terms(step.rate))
@@ -111,7 +120,7 @@ class FusedPass:
             own = () if self._compensation is None else self._compensation.begin()
             self._put(index, step, (*own, *self._none), share)
         self._put(len(parts), Step(out, parts[-1][0].worker, rate), (*own, *self._optimizer.begin(rate)))
-        self._walk(len(parts) + 1, ahead, combine=1)
+        self._walk(len(parts) + 1, ahead, mode=MEAN)
 
     def _terms(self, rate: float) -> Terms:
         if self._compensation is None:
@@ -129,9 +138,9 @@ class FusedPass:
         where = index * PART_BYTES
         self._pack(self._parts, where, place.gradient_address, place.weights_address, *vectors, share, *terms)
 
-    def _walk(self, parts: int, ahead: float, *, combine: int = 0) -> None:
+    def _walk(self, parts: int, ahead: float, *, mode: int = EACH) -> None:
         for memory, _, first, last in self._walks:
-            WALK.pack_into(memory, 0, self._plan_at, self._parts_at, parts, combine, first, last, ahead, 0.0)
+            WALK.pack_into(memory, 0, self._plan_at, self._parts_at, parts, mode, first, last, ahead, 0.0)
         # ctypes lets go of the interpreter meanwhile.
         if self._threads is None:
             self._run(self._walks[0][1])

@@ -13,6 +13,8 @@ from textwrap import dedent, indent
 from workers.methods.fragment import Fragment
 
 BLOCK_FLOATS = 2048
+EACH, MEAN, SEND = 0, 1, 2
+"""What a walk does: a step for each part, one step along their mean, or none, only what workers are sent."""
 MOST_SCALARS = 16
 MOST_OWN = 2
 
@@ -31,7 +33,7 @@ struct Plan {{ float* weights; float* const* shared; const Group* groups; int64_
 struct Part {{
   const float* gradient; float* slot; float* own[{MOST_OWN}]; float share; float scalars[{MOST_SCALARS}];
 }};
-struct Walk {{ const Plan* plan; const Part* parts; int64_t count, combine, first, last; float ahead, unused; }};
+struct Walk {{ const Plan* plan; const Part* parts; int64_t count, mode, first, last; float ahead, unused; }};
 
 static void send(float* to, const float* from, int64_t count, bool streams) {{
 #if defined(__SSE__)
@@ -56,8 +58,8 @@ ENTRIES = """\
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Elements `first` to `last` of the vectors. `combine`: one step along the sum of all parts but the last, each times
-// its share, by the last one's scalars and sent to its slot; otherwise a step for each part, sent to all slots.
+// Elements `first` to `last` of the vectors. Mode 0: a step for each part, sent to all slots. 1: one step along the sum
+// of all parts but the last, each times its share, by the last one's scalars and sent to its slot. 2: no step.
 extern "C" void run(const Walk* walk) {
   const Plan* plan = walk->plan;
   const Part* parts = walk->parts;
@@ -70,14 +72,14 @@ extern "C" void run(const Walk* walk) {
     const int64_t end = least(group.stop, last);
     for (int64_t at = most(group.start, first); at < end; at += BLOCK) {
       const int64_t n = least(BLOCK, end - at);
-      if (walk->combine) {
+      if (walk->mode == 1) {
         std::memset(along, 0, n * sizeof(float));
         for (int64_t p = 0; p + 1 < count; p++) adjust(plan, parts[p], group, at, n, along);
         step(plan, parts[count - 1], group, at, n, along);
         const float* out = ready(plan, parts[count - 1], group, walk->ahead, at, n, sent);
         send(parts[count - 1].slot + at, out, n, streams);
       } else {
-        for (int64_t p = 0; p < count; p++) both(plan, parts[p], group, at, n);
+        for (int64_t p = 0; p < count && walk->mode == 0; p++) both(plan, parts[p], group, at, n);
         const float* out = ready(plan, parts[count - 1], group, walk->ahead, at, n, sent);
         for (int64_t p = 0; p < count; p++) send(parts[p].slot + at, out, n, streams);
       }

@@ -137,7 +137,6 @@ class ParameterServer:
         self.weights = weights
         self.buffers = buffers
         self.tiling = tiling
-        self._tiles = tiling.of(weights)
         self.rules = rules
         self.clocks = Clocks(steps=[0] * workers, applied=[0] * workers)
         self._drops_from = min(rules.gate.drops_from, rules.rate.drops_from)
@@ -203,13 +202,7 @@ class ParameterServer:
 
     def send(self, place: HandOver) -> None:
         """Copy the present weights to where a worker reads them."""
-        compensation = self.rules.compensation
-        if compensation is not None and compensation.looks_ahead:
-            rate = self.rules.schedule(self.clocks.gradients)
-            for index, out in enumerate(place.weights):
-                compensation.look_ahead(index, out, rate)
-        else:
-            torch._foreach_copy_(place.weights, self._tiles)
+        self.walk.send(place, self._ahead(0))
         if place.is_served:
             place.served.copy_(self.buffers)
 

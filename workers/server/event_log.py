@@ -303,7 +303,7 @@ class Writer:
     def _try(self, write: Callable[[], object]) -> None:
         try:
             write()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a thread ends here; the run goes on without its log
             if not self._failed:
                 self._failed = True
                 self.log.stop_writing()

@@ -40,6 +40,8 @@ RATE_SECONDS = 1.0
 NOT_FINITE_IN_A_ROW = 10
 NOT_FINITE_OF_RECENT = 20
 RECENT = 100
+TOGETHER = 8
+"""Gradients of one walk: nobody is answered before it ends, and more hardly save any more."""
 UNREPORTED = 64
 """Reactions whose report may wait until nobody waits for the server."""
 
@@ -164,6 +166,7 @@ class Server:
                 self._turn()
             return self._finish(self._ending)
         finally:
+            self._report()
             self._sessions.close()
             if self._gateway is not None:
                 self._gateway.close()
@@ -272,10 +275,13 @@ class Server:
 
     def _hear(self, session: Session) -> None:
         """Take in what a session says; whatever is wrong with it ends this session, never the run."""
+        if not self._sessions.knows(session):
+            return  # it was cut a moment ago, by what another one said
         try:
             for frame in session.receive():
-                session.check(frame)
-                self._handle(session, frame)
+                if self._sessions.knows(session):
+                    session.check(frame)
+                    self._handle(session, frame)
         except Hangup:
             self._gone(session)
         except (Refusal, Stale, FrameError, ValueError) as refusal:
@@ -304,9 +310,17 @@ class Server:
             self._hear(holder)
         if self._ending is not None and not frame.flags & frames.EVALUATOR:
             raise Refusal("the run has ended")
+        self._sessions.check_join(session, frame)
+        self._give_way(frame)
         slot = self._sessions.make_slot(session, frame)
         self._run.layout.give_constants(self._run.model, slot.constants)
         session.send(Kind.WELCOME, body=frames.EXAMPLES.pack(self._run.examples) + slot.name.encode())
+
+    def _give_way(self, frame: Frame) -> None:
+        """A trainer's place is its latest member's: the one that still holds it was given up, whatever it thinks."""
+        holder = self._sessions.holder(frame.worker)
+        if holder is not None and not frame.flags & frames.EVALUATOR:
+            self._refuse(holder, "a later member has its place")
 
     def _ready(self, session: Session, frame: Frame) -> None:
         slot = session.slot
@@ -338,6 +352,9 @@ class Server:
             self._gather(time.monotonic())
 
     def _gone(self, session: Session) -> None:
+        self._take_in_collected()  # its own last push may be among them
+        if not self._sessions.knows(session):
+            return  # answering that push has found it gone already
         self._sessions.cut(session)
         if not session.joined:
             return
@@ -357,7 +374,6 @@ class Server:
 
     def _forget(self, session: Session) -> None:
         """A trainer is gone: those who wait for it go on."""
-        self._take_in_collected()  # its own last push may be among them
         if self._by_worker.get(session.worker) is not session:
             return
         del self._by_worker[session.worker]
@@ -371,6 +387,9 @@ class Server:
             self._react(reaction)
 
     def _refuse(self, session: Session, reason: str) -> None:
+        self._take_in_collected()
+        if not self._sessions.knows(session):
+            return
         self._sessions.cut(session, reason)
         self._forget(session)
         self._refusals.tell(session.who if session.joined else "a connection", reason, peer=session.peer)
@@ -424,10 +443,10 @@ class Server:
         self._react(reaction)
 
     def _take_in_collected(self) -> None:
-        """Have one walk for all pushes that came in this turn, as far as the budget goes."""
+        """Have a walk for several of the pushes that came in this turn, as far as the budget goes."""
         while self._collected and self._ending is None:
             clocks = self._core.clocks
-            most = self._run.budget.left(gradients=clocks.gradients, updates=clocks.version)
+            most = min(TOGETHER, self._run.budget.left(gradients=clocks.gradients, updates=clocks.version))
             together, self._collected = self._collected[:most], self._collected[most:]
             everything = Reaction([], [], [], [])
             refused = []
@@ -490,6 +509,7 @@ class Server:
     def _not_finite(self, session: Session, frame: Frame) -> None:
         """Refuse a gradient before it touches the weights; a run that keeps making them has failed."""
         assert session.place is not None
+        self._take_in_collected()  # what came before it counts before it
         push = Push(session.worker, session.place, frame.base_version, frame.step, gradients=frame.gradients)
         self._core.refuse(push)
         self._log.pushed(push, frame.sequence)

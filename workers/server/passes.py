@@ -65,6 +65,10 @@ class Pass(Protocol):
     coalesces: bool
     """Whether several gradients may go into one walk."""
 
+    def send(self, place: HandOver, ahead: float) -> None:
+        """Leave in a place what its worker is sent: the same bits as beside a step."""
+        ...
+
     def one(self, step: Step, ahead: float) -> None:
         """Step along one gradient, and leave in its place what its worker is sent."""
         ...
@@ -91,6 +95,12 @@ class EagerPass:
         self._optimizer, self._compensation = optimizer, compensation
         self._scratch = weights.new_empty(tiling.largest)
         self.coalesces = isinstance(optimizer, Elementwise)
+
+    def send(self, place: HandOver, ahead: float) -> None:
+        if self._compensation is not None and self._compensation.looks_ahead:
+            self._look_ahead(place, ahead)
+        else:
+            torch._foreach_copy_(place.weights, self._tiles)
 
     def one(self, step: Step, ahead: float) -> None:
         place, compensation = step.place, self._compensation

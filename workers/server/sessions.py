@@ -218,10 +218,7 @@ class Sessions:
         self._epoll.register(session.fd, READ)
 
     def make_slot(self, session: Session, frame: Frame) -> Slot:
-        """Let a child in that has shown who it is, and make its slot. Raises Refusal or Failure."""
-        if frame.kind == Kind.JOIN and frame.flags & frames.BY:
-            session.transport, _, session.peer = JoinBody.of(frame).by.rpartition(" ")
-        self._check_join(frame)
+        """Let a child in that `check_join` has found good, and make its slot. Raises Failure."""
         session.evaluator = bool(frame.flags & frames.EVALUATOR)
         session.member, session.worker, session.joined = frame.member, frame.worker, True
         self._slots += 1
@@ -230,10 +227,13 @@ class Sessions:
         session.slot = Slot.create(name, size)
         return session.slot
 
-    def _check_join(self, frame: Frame) -> None:
+    def check_join(self, session: Session, frame: Frame) -> None:
+        """Raises Refusal for whoever has not shown that it belongs to this run, or whose place a later member has."""
         if frame.kind != Kind.JOIN:
             raise Refusal("the first frame of a session is a join")
         shown = JoinBody.of(frame)
+        if frame.flags & frames.BY:
+            session.transport, _, session.peer = shown.by.rpartition(" ")
         if not hmac.compare_digest(shown.key, self.identity.assignment.run_key):
             raise Refusal("this is not the key of this run")
         if not hmac.compare_digest(shown.manifest, self.identity.manifest):
@@ -244,8 +244,9 @@ class Sessions:
             return
         if not 0 <= frame.worker < self.identity.workers:
             raise Refusal(f"there is no trainer {frame.worker}; they are 0 to {self.identity.workers - 1}")
-        if any(s.worker == frame.worker and s.joined and not s.evaluator for s in self._by_fd.values()):
-            raise Refusal(f"there is a trainer {frame.worker} already")
+        holder = self.holder(frame.worker)
+        if holder is not None and holder.member > frame.member:
+            raise Refusal(f"there is a later trainer {frame.worker} already")
 
     def holder(self, worker: int) -> Session | None:
         """The trainer's session that holds this number."""
@@ -255,6 +256,10 @@ class Sessions:
         """Connections that have not joined in time."""
         late = time.monotonic() - JOIN_SECONDS
         return [s for s in self._by_fd.values() if not s.joined and s.opened_at < late]
+
+    def knows(self, session: Session) -> bool:
+        """Whether the session is still open on this side."""
+        return self._by_fd.get(session.fd) is session
 
     def cut(self, session: Session, reason: str = "") -> None:
         """End a session, with a reason if it is to hear one."""

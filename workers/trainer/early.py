@@ -13,6 +13,8 @@ from workers.transport.pieces import Range
 
 PIECE_FLOATS = 256 * 1024
 """1 MiB. Fewer are sent together with their neighbours."""
+PIECES = 1024
+"""Of a gradient, about; those of a very large one are larger."""
 
 
 class Piecewise(Protocol):
@@ -33,6 +35,7 @@ class Early:
         # Each up to where the next one begins: the zeros between them go along.
         borders = [*(s.offset for s in layout.segments), layout.size]
         self._ranges = [Range(start, stop) for start, stop in pairwise(borders)]
+        self._least = max(PIECE_FLOATS, layout.size // PIECES)
         self._session = session
         self._copied: set[int] = set()
         self._run: Range | None = None
@@ -51,10 +54,11 @@ class Early:
                 target.zero_()
 
     def _completed(self, index: int, parameter: Tensor) -> None:
-        if index in self._copied:
-            self._session.spoil()  # a part of the model was run backward twice
         assert parameter.grad is not None
         self._targets[index].copy_(parameter.grad)
+        if index in self._copied:
+            self._session.spoil()  # a part of the model was run backward twice: what has gone of it was not all
+            return
         self._copied.add(index)
         self._add(self._ranges[index])
 
@@ -67,7 +71,7 @@ class Early:
             run = Range(run.start, new.stop)
         else:
             run = new
-        if run.stop - run.start >= PIECE_FLOATS:
+        if run.stop - run.start >= self._least:
             self._session.piece(run)
             run = None
         self._run = run

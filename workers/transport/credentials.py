@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from workers.assignment import Credentials
 
-VALID = dt.timedelta(days=30)
-"""Longer than any run; a session that is open when it ends stays open."""
+VALID = dt.timedelta(days=3650)
+"""Longer than any run. What ends a certificate is its epoch: its server is gone, and nobody trusts it any more."""
 CLOCK_SLACK = dt.timedelta(days=1)
 """Clocks of hosts differ, and a certificate of tomorrow is refused."""
 

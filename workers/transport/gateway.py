@@ -103,7 +103,10 @@ class Gateway:
         if before is None:
             return True
         before.break_off()
-        return before.ended.wait(HAND_OVER_SECONDS)
+        if not before.ended.wait(HAND_OVER_SECONDS):
+            # It may sit in a transfer that nothing wakes: the trainer finds the line closed, and comes again.
+            raise tls.LinkLost(f"the earlier line of trainer {relay.worker} has not ended yet")
+        return True
 
     def gone(self, relay: Relay) -> None:
         with self._lock:

@@ -66,7 +66,9 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def give(self, piece: Range) -> None:
-        """Send this soon; its floats must not change any more."""
+        """Send this soon; its floats must not change any more. Nothing is sent of what is to go as a whole anyway."""
+        if self._whole:
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="pieces", daemon=True)
             self._thread.start()
