@@ -19,9 +19,10 @@ from workers.methods.compensation.multi_asgd import MultiAsgd
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.gates.sync import Synchronous
 from workers.methods.rates.constant import Constant
-from workers.server.core import ParameterServer, Push, Rules
+from workers.server.core import ParameterServer, Rules
 from workers.server.optimizers import Tiling, build
 from workers.server.passes import HandOver
+from workers.server.pushes import Push
 
 SIZE, CUT, WORKERS, ETA, DECAY = 10, 6, 3, 0.1, 0.05
 DECAYS = torch.tensor([DECAY] * CUT + [0.0] * (SIZE - CUT))

@@ -8,9 +8,10 @@ from workers.layout import Group
 from workers.methods.batch_norm.local import LocalBatchNorm
 from workers.methods.gates.asynchronous import Asynchronous
 from workers.methods.rates.staleness_inverse import StalenessInverse
-from workers.server.core import Applied, ParameterServer, Push, Reaction, Rules, Skip, Stale
+from workers.server.core import ParameterServer, Rules
 from workers.server.optimizers import Tiling, build
 from workers.server.passes import HandOver
+from workers.server.pushes import Applied, Push, Reaction, Skip, Stale
 
 SIZE = 16
 

@@ -19,9 +19,10 @@ from workers.methods.gates.sync import Synchronous
 from workers.methods.rates.base import Rate
 from workers.methods.rates.constant import Constant
 from workers.methods.rates.ringmaster import Ringmaster
-from workers.server.core import ParameterServer, Push, Reaction, Rules, Stale
+from workers.server.core import ParameterServer, Rules
 from workers.server.optimizers import Tiling, build
 from workers.server.passes import HandOver
+from workers.server.pushes import Push, Reaction, Stale
 
 SIZE = 8
 

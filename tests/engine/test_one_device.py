@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from tests.engine.harness import spec_of
 from tests.gpu.rules import RULES
 from workers.server import optimizers, setup
-from workers.server.core import Push
 from workers.server.passes import HandOver
+from workers.server.pushes import Push
 
 META = torch.device("meta")
 BETWEEN = ("copy", "_to_copy")

@@ -23,9 +23,10 @@ from workers.methods.rates.delay_adaptive import DelayAdaptive
 from workers.methods.rates.mean_staleness import MeanStaleness
 from workers.methods.rates.ringmaster import Ringmaster
 from workers.methods.rates.staleness_inverse import StalenessInverse
-from workers.server.core import ParameterServer, Push, Rules
+from workers.server.core import ParameterServer, Rules
 from workers.server.optimizers import Tiling, build
 from workers.server.passes import HandOver
+from workers.server.pushes import Push
 from workers.spec import RunSpec
 from workers.spec_errors import SpecError
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.engine.harness import spec_of
 from workers.assignment import Outcome
-from workers.server.core import Push
+from workers.server.pushes import Push
 from workers.simulator.replay import threads
 from workers.simulator.simulation import Result, Simulation
 from workers.simulator.trainers import Measured

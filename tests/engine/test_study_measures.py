@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from workers.server.core import Applied, Reaction
+from workers.server.pushes import Applied, Reaction
 from workers.simulator.trainers import Measured
 from workers.spec import RunSpec
 from workers.studies.measures.jitter import LossJitter

@@ -6,8 +6,7 @@ The loop feeds it from sessions; a simulation can feed it from a heap of virtual
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,10 +18,7 @@ from workers.methods.gates.base import Gate
 from workers.methods.rates.base import Rate
 from workers.server.optimizers import Optimizer, Tiling
 from workers.server.passes import EagerPass, HandOver, Pass, Step
-
-
-class Stale(ValueError):
-    """A push that does not fit what this worker was told: of a version or a step it was not given."""
+from workers.server.pushes import Applied, Clocks, Push, Reaction, Skip, Stale, Waiting
 
 
 @dataclass(frozen=True)
@@ -45,85 +41,6 @@ class Rules:
     def answers_privately(self) -> bool:
         """Whether a trainer is answered with weights of its own instead of the server's."""
         return bool(getattr(self.optimizer, "answers_privately", False))
-
-
-class Push(NamedTuple):
-    """One gradient, left in its worker's place."""
-
-    worker: int
-    place: HandOver
-    base_version: int
-    """The version it was computed on."""
-    step: int
-    """Its number in the worker's data."""
-    scale: float | None = None
-    """What the learner itself asks for. None: the rate rule decides."""
-    gradients: int = 1
-    """Gradients in it: a displacement has one for each step its worker has made; `step` is the first one's number."""
-
-
-class Applied(NamedTuple):
-    """One gradient's part in an update. The update made version `version_before + 1`."""
-
-    worker: int
-    version_before: int
-    staleness: int
-    scale: float
-    learning_rate: float
-    group: int = 0
-    """The update's number, shared by the c gradients in it."""
-    step: int = 0
-    gradients: int = 1
-
-
-class Skip(NamedTuple):
-    """How many versions beyond the one its gradient made a worker reads next. Known once it has been answered."""
-
-    worker: int
-    version: int
-    """The version its gradient made."""
-    skip: int
-
-
-class Reaction(NamedTuple):
-    """What a push, or a worker's leaving, has brought about."""
-
-    applied: list[Applied]
-    """Gradients taken into updates, in apply order."""
-    answers: list[int]
-    """Workers to answer now: their places hold the newest weights."""
-    dropped: list[int]
-    """Workers whose gradient was dropped; they are answered too."""
-    skips: list[Skip]
-
-    def add(self, other: Reaction) -> None:
-        """Have all of another reaction in this one."""
-        self.applied.extend(other.applied)
-        self.answers.extend(other.answers)
-        self.dropped.extend(other.dropped)
-        self.skips.extend(other.skips)
-
-
-@dataclass(eq=False)
-class Waiting:
-    """A gradient that has come and is in no update yet. `read`: the version its worker was given meanwhile."""
-
-    push: Push
-    place: HandOver
-    read: int | None = None
-
-
-@dataclass
-class Clocks:
-    """Where the run stands. `steps` holds each worker's next step that has not been taken into account."""
-
-    version: int = 0
-    gradients: int = 0
-    refused: int = 0
-    dropped: int = 0
-    statistics: int = 0
-    steps: list[int] = field(default_factory=list)
-    applied: list[int] = field(default_factory=list)
 
 
 class ParameterServer:

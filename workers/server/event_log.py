@@ -28,8 +28,8 @@ import torch
 
 from workers.assignment import Cause
 from workers.failures import Failure
-from workers.server.core import Push, Reaction
 from workers.server.passes import EAGER
+from workers.server.pushes import Push, Reaction
 from workers.spec import RunSpec
 
 FILE_NAME = "gradients.log"

@@ -18,10 +18,10 @@ from workers.process import Child
 from workers.server import event_log, setup
 from workers.server.budget import per_pass
 from workers.server.checkpoints import Checkpointer, meta_of, restore
-from workers.server.core import Push, Reaction, Stale
 from workers.server.evaluations import Evaluations
 from workers.server.memory import Memories
 from workers.server.passes import HandOver
+from workers.server.pushes import Push, Reaction, Stale
 from workers.server.sessions import Hangup, Identity, Refusal, Session, Sessions
 from workers.server.telemetry import Measurements, Telemetry
 from workers.transport import frames

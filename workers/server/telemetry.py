@@ -16,8 +16,8 @@ from workers.assignment import SERVER_WORKER
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
 from workers.reporting import Reporter, Table
-from workers.server.core import Applied, Skip
 from workers.server.passes import HandOver
+from workers.server.pushes import Applied, Skip
 from workers.transport.base import OwnSteps
 
 BATCH_NORM_SECONDS = 0.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from workers.server.core import Push, Reaction
+from workers.server.pushes import Push, Reaction
 from workers.simulator.trainers import Measured
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from workers.failures import Failure
 from workers.kernels import choosing
 from workers.server import setup
 from workers.server.checkpoints import model_tensors, restore
-from workers.server.core import Push, Reaction, Stale
 from workers.server.event_log import NO_SCALE, EventLog, Fate, Header, Log, Record
 from workers.server.passes import EAGER
+from workers.server.pushes import Push, Reaction, Stale
 from workers.simulator.displacing import CandidateTrainers, trainers_of
 from workers.simulator.snapshots import Snapshot, private
 from workers.simulator.trainers import Measured, Place

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from workers import events
 from workers.assignment import SERVER_WORKER
 from workers.reporting import Reporter, Table
-from workers.server.core import Applied, Push, Reaction, Skip
+from workers.server.pushes import Applied, Push, Reaction, Skip
 from workers.server.telemetry import Clock, Telemetry
 from workers.simulator.trainers import Measured
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from workers.server.core import Push
+from workers.server.pushes import Push
 from workers.simulator.displacing import CandidateTrainers
 from workers.simulator.snapshots import Snapshot
 from workers.simulator.trainers import Measured, Place, Trainers

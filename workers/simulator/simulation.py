@@ -26,8 +26,8 @@ from workers.failures import user_code
 from workers.methods.rates.window import Window, WindowRate
 from workers.server import setup
 from workers.server.budget import per_pass
-from workers.server.core import Push, Reaction
 from workers.server.event_log import EventLog
+from workers.server.pushes import Push, Reaction
 from workers.simulator import faults
 from workers.simulator.displacing import trainers_of
 from workers.simulator.faults import Fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from workers.server.core import Push, Reaction
+from workers.server.pushes import Push, Reaction
 from workers.simulator.simulation import Evaluation, Simulation
 from workers.simulator.trainers import Measured
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workers.evaluator import evaluate
 from workers.methods.batch_norm.local import LocalBatchNorm
-from workers.server.core import Push
+from workers.server.pushes import Push
 from workers.server.setup import build_model
 from workers.simulator.simulation import Simulation
 from workers.simulator.trainers import Measured

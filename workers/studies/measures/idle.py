@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from workers.server.core import Push
+from workers.server.pushes import Push
 from workers.simulator.simulation import Simulation
 from workers.simulator.times import SECOND
 from workers.simulator.trainers import Measured

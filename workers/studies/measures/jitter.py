@@ -6,7 +6,7 @@ import math
 import statistics
 from itertools import pairwise
 
-from workers.server.core import Push
+from workers.server.pushes import Push
 from workers.simulator.simulation import Simulation
 from workers.simulator.trainers import Measured
 from workers.studies.measures.base import Measure

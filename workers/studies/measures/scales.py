@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from workers.server.core import Reaction
+from workers.server.pushes import Reaction
 from workers.simulator.simulation import Simulation
 from workers.studies.measures.base import Measure, Trace
 
