@@ -40,7 +40,7 @@ class GapAware(MomentumOwner):
         self._velocity, self._average = space.zeros(), space.zeros()
         self._count = torch.zeros(1)
         self._velocities, self._averages = space.cut(self._velocity), space.cut(self._average)
-        self._direction, self._scale = space.scratch(), space.scratch()
+        self._direction, self._scale, self._drift = (space.scratch() for _ in range(3))
 
     def state(self) -> dict[str, Tensor]:
         return {"velocity": self._velocity, "average": self._average, "count": self._count}
@@ -58,9 +58,10 @@ class GapAware(MomentumOwner):
         moved = velocity if self._gamma else direction
         average.mul_(MEMORY).addcmul_(moved, moved, value=1.0 - MEMORY)
         unit = torch.sqrt(average, out=self._scale[:size]).div_(root_correction).add_(FLOOR).mul_(self._eta_max)
-        # g / (1 + gap / C) = g C / (C + gap), without a third vector
+        # g / (1 + gap / C) = g C / (C + gap)
         direction.mul_(unit)
-        direction.div_(unit.add_((weights - base).abs_()))
+        gap = torch.sub(weights, base, out=self._drift[:size]).abs_()
+        direction.div_(unit.add_(gap))
         if not self._gamma:
             return direction
         velocity.mul_(self._gamma).add_(direction)
