@@ -25,8 +25,9 @@ from workers.methods.fragment import Fragment, Terms
 from workers.methods.space import Space, Tiles
 
 TILE_FLOATS = 64 * 1024
-"""256 KiB a vector. Smaller tiles cost more dispatches, larger ones fall out of the caches: at 11 M parameters gap-aware took
-49 ms in these, 56 and 63 ms in tiles twice and four times as large, AdamW 34, 34 and 37 ms (2 MiB L2)."""
+"""256 KiB a vector. Smaller tiles cost more dispatches, larger ones fall out of the caches: at 11 M parameters
+gap-aware took 49 ms in these, 56 and 63 ms in tiles twice and four times as large, AdamW 34, 34 and 37 ms
+(2 MiB L2)."""
 
 
 WHOLE = 1 << 62
