@@ -1,5 +1,6 @@
 """What goes wrong, and that it costs what it should and no more. Each test makes sure that its fault happened."""
 
+import os
 import random
 import socket
 import time
@@ -14,6 +15,7 @@ from workers import events
 from workers.assignment import Cause, Exit, Outcome, Role
 from workers.failures import Failure
 from workers.transport import shared_memory
+from workers.transport.shared_memory import Slot, SlotSize
 
 PROBLEMS = "tests.engine.problems"
 
@@ -185,3 +187,18 @@ def test_a_machine_without_shared_memory_says_so(tmp_path: Path, monkeypatch: py
     with pytest.raises(Failure, match=r"is not there: .* mount a tmpfs") as refused:
         shared_memory.check_room(1, "a run of 4 trainers")
     assert refused.value.cause is Cause.SHARED_MEMORY
+
+
+def test_a_slot_that_is_let_go_gives_its_memory_back() -> None:
+    size = SlotSize(1024, 1024, 0, 0, 0)
+    before = len(os.listdir("/proc/self/fd"))
+    made = Slot.create(f"trainhub-test-{os.getpid()}", size)
+    opened, nameless = Slot.open(made.name, size), Slot.anonymous(size)
+    made.unlink()
+    assert opened.memory is not None
+    assert nameless.memory is not None
+    weights = opened.weights
+    del made, opened, nameless
+    weights.fill_(1.0)  # what still looks at it keeps its mapping
+    del weights
+    assert len(os.listdir("/proc/self/fd")) == before

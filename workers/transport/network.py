@@ -62,7 +62,7 @@ class NetworkSession:
         self._address = tls.parse(assignment.endpoint)
         self._context = tls.contexts_of(assignment.tls, server=False)
         self._pinned = ssl.PEM_cert_to_DER_cert(assignment.tls.peer_certificate.decode())
-        own = Slot.anonymous(size)  # other processes of this trainer can map it
+        self._own = own = Slot.anonymous(size)  # other processes of this trainer can map it
         self.gradient, self.weights, self.buffers, self.served = own.vectors
         self.constants, self.memory = own.constants, own.memory
         self.examples = 0

@@ -18,6 +18,7 @@ import select
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,7 @@ class Slot:
             if os.fstat(fd).st_size != size.size_bytes:
                 raise Failure(Cause.ENGINE, f"the slot {name} is not of the agreed size")
             slot = cls(name, size, fd)
-            slot.memory = os.dup(fd)
+            slot._lend(os.dup(fd))
             return slot
         finally:
             os.close(fd)
@@ -170,8 +171,13 @@ class Slot:
         # Allocated first, as in `create`.
         os.posix_fallocate(fd, 0, size.size_bytes)
         slot = cls("", size, fd)
-        slot.memory = fd
+        slot._lend(fd)
         return slot
+
+    def _lend(self, fd: int) -> None:
+        """Have a descriptor for other processes, as long as this object is there: open, it would keep the memory."""
+        self.memory = fd
+        weakref.finalize(self, os.close, fd)
 
     def unlink(self) -> None:
         """Take the name away; those who have mapped the slot keep it."""
