@@ -58,7 +58,6 @@ class Fleet:
         self._due = [(now + sleep_seconds * i / len(pushers), fd) for i, fd in enumerate(self._by_fd)]
         heapq.heapify(self._due)
         self._poll = select.epoll()
-        self._waiting = 0
         for fd in self._by_fd:
             self._poll.register(fd, select.EPOLLIN)
 
