@@ -37,7 +37,7 @@ class FaultyLink:
         self.connections = 0
         self.up_bytes = self.down_bytes = 0
         """Bytes handed on to the target, and back from it."""
-        self._reset_after: tuple[bool, int] | None = None
+        self._resets_due: tuple[bool, list[int]] = True, []
         self._loop = asyncio.new_event_loop()
         self._passable = asyncio.Event()
         self._passable.set()
@@ -64,9 +64,14 @@ class FaultyLink:
         """Reset all connections."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
-    def reset_after(self, size_bytes: int, *, up: bool = True) -> None:
-        """Reset all connections as soon as so many more bytes have been handed on to the target, or back from it."""
-        self._reset_after = (up, size_bytes + (self.up_bytes if up else self.down_bytes))
+    def reset_after(self, size_bytes: int, *, up: bool = True, times: int = 1) -> None:
+        """Reset all connections as soon as so many more bytes have been handed on to the target, or back from it.
+
+        `times`: and again after as many more, so often in all. The connection that carries the last of the bytes is
+        always among those that are reset, so each time counts.
+        """
+        so_far = self.up_bytes if up else self.down_bytes
+        self._resets_due = up, [so_far + size_bytes * (k + 1) for k in range(times)]
 
     def close(self) -> None:
         async def end() -> None:
@@ -155,11 +160,10 @@ class FaultyLink:
             self.up_bytes += size_bytes
         else:
             self.down_bytes += size_bytes
-        if self._reset_after is not None:
-            way, limit = self._reset_after
-            if (self.up_bytes if way else self.down_bytes) >= limit:
-                self._reset_after = None
-                self._reset_all()
+        way, due = self._resets_due
+        if due and (self.up_bytes if way else self.down_bytes) >= due[0]:
+            due.pop(0)
+            self._reset_all()
 
 
 @contextlib.contextmanager

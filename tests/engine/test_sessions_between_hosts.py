@@ -144,10 +144,8 @@ def test_a_line_cut_for_longer_than_anyone_waits_is_found_again(tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["candidate", "easgd", "diloco"])
 def test_trainers_that_step_by_themselves_begin_anew_and_the_run_comes_out_again(tmp_path: Path, kind: str) -> None:
     changes = {"rate": {"kind": "constant"}, "workers": 2, "budget": {"updates": 40}}
-    with gang_behind_a_line(spec_of(**CNN | changes | BY_THEMSELVES[kind]), tmp_path) as (gang, link):
-        for version in (5, 15, 25):
-            gang.wait_for(lambda: gang.version >= version)  # noqa: B023
-            link.reset()
+    work = spec_of(**CNN | changes | BY_THEMSELVES[kind])
+    with gang_behind_a_line(work, tmp_path, lambda link: link.reset_after(300_000, times=3)) as (gang, link):
         assert gang.end().version == 40
         assert link.fired["reset"] >= 3
         assert rejoined(gang) >= 3
@@ -157,10 +155,8 @@ def test_trainers_that_step_by_themselves_begin_anew_and_the_run_comes_out_again
 
 def test_a_run_whose_lines_broke_comes_out_again_to_the_bit(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"workers": 3, "budget": {"updates": 120}, "batch_norm": {"kind": "server"}}
-    with gang_behind_a_line(spec_of(**CNN | changes | {"rate": {"kind": "window"}}), tmp_path) as (gang, link):
-        for version in (20, 40, 60, 80):
-            gang.wait_for(lambda: gang.version >= version)  # noqa: B023
-            link.reset()
+    work = spec_of(**CNN | changes | {"rate": {"kind": "window"}})
+    with gang_behind_a_line(work, tmp_path, lambda link: link.reset_after(800_000, times=4)) as (gang, link):
         gang.end()
         assert link.fired["reset"] >= 4
         log, saved = log_of(gang), final(gang)
