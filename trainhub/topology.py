@@ -37,6 +37,8 @@ class Free:
     node: str
     kind: str
     index: int
+    gpu: str = ""
+    """UUID of the GPU it comes with. Empty: it is a CPU's."""
 
 
 @dataclass(frozen=True)
@@ -172,14 +174,25 @@ def choose(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, *, least
     if size < least:
         return []
     by_place: dict[tuple[str, str], list[Free]] = defaultdict(list)
-    for slot in sorted(idle, key=lambda s: s.index):
+    for slot in idle:
         by_place[slot.node, slot.kind].append(slot)
+    by_place.update({place: in_turns(slots) for place, slots in by_place.items()})
     fewest = [room.host.name for room in _fewest(found, size)]
     chosen = [by_place[fewest[0], CPU].pop(0)]
     for name in fewest:
         there = by_place[name, demand.device]
         chosen += there[: len(there) // demand.shards * demand.shards]
     return chosen[:size]
+
+
+def in_turns(slots: Sequence[Free]) -> list[Free]:
+    """Slots of one kind and node in the order in which they are taken: from each GPU in turn, so that a gang has as
+    many to itself as there are, and those first that have most idle slots."""
+    by_gpu: dict[str, list[Free]] = defaultdict(list)
+    for slot in sorted(slots, key=lambda s: s.index):
+        by_gpu[slot.gpu].append(slot)
+    turns = [(n - len(same), n, slot.index, slot) for same in by_gpu.values() for n, slot in enumerate(same)]
+    return [slot for *_, slot in sorted(turns, key=lambda turn: turn[:3])]
 
 
 def _fewest(found: Sequence[Room], size: int) -> list[Room]:
@@ -229,7 +242,7 @@ def heir(idle: Sequence[Free], hosts: Iterable[Host], demand: Demand, gang: Gang
         near, key=lambda r: (r.host.name != gang.server, r.host.name not in gang.others, -r.trainers, r.host.name)
     )
     mine = [slot for slot in idle if (slot.node, slot.kind) == (best.host.name, demand.device)]
-    return sorted(mine, key=lambda s: s.index)[: demand.shards]
+    return in_turns(mine)[: demand.shards]
 
 
 def _within_reach(host: Host, gang: Gang) -> bool:

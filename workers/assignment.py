@@ -67,7 +67,8 @@ class Assignment:
     secret every session of this epoch opens with. `restore` is a checkpoint the server starts from.
     `shm_prefix` starts the name of every shared-memory file of this run. `data` is the folder of the data set that the
     problem names; empty where it names none, or there is none of that name. `device` is what it computes on: "cpu" or
-    "cuda:0", which then is the GPU whose UUID is `gpu`: the child is shown no other.
+    "cuda:0", which then is the GPU whose UUID is `gpu`: the child is shown no other. Of a machine group, `gpus` are
+    those of all devices, in the order of ranks, from `gpu` on; two devices may have the same.
 
     A server always listens at the Unix socket `endpoint`. With `listen`, a network address of this host, it listens
     there too, and lets in who shows the certificate that `tls` names; empty, it opens no port. A trainer's `endpoint`
@@ -95,6 +96,7 @@ class Assignment:
     tls: Credentials | None = None
     device: str = "cpu"
     gpu: str = ""
+    gpus: tuple[str, ...] = ()
     kernels: str = ""
 
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -65,6 +65,8 @@ class Device(NamedTuple):
 
     device: str
     gpu: str
+    gpus: tuple[str, ...] = ()
+    """Of all devices of a machine group. Empty: it is one device, or they are CPUs."""
 
 
 CPU = Device("cpu", "")
@@ -143,7 +145,7 @@ class Supervisor:
 
     def _assignment(self, run_dir: Path, work_dir: Path) -> Assignment:
         run, member = self.member.attempt.run, self.member
-        device, gpu = self._device()
+        where = self._device()
         way = self._way()
         return Assignment(
             run=run.pk,
@@ -163,17 +165,20 @@ class Supervisor:
             threads=self.place.threads,
             data=str(self.place.home / dataset.path) if (dataset := self._dataset()) else "",
             kernels=str(self.place.home / "kernels"),
-            device=device,
-            gpu=gpu,
+            device=where.device,
+            gpu=where.gpu,
+            gpus=where.gpus,
         )
 
     def _device(self) -> Device:
-        """Where the child computes: a trainer on its slot's GPU; the server where all of its trainers are, if that
-        is one GPU of this node, so that nothing leaves it; everybody else on CPUs."""
-        if self.member.attempt.run.run_spec.device != gpus.CUDA:
+        """Where the child computes: a trainer on its slot's GPU, a machine group on those of all its slots; the server
+        where all of its trainers are, if that is one GPU of this node, so that nothing leaves it; everybody else on
+        CPUs. A machine group shares host memory with its server, wherever its devices are."""
+        spec = self.member.attempt.run.run_spec
+        if spec.device != gpus.CUDA or (spec.shards > 1 and self.member.role != Role.TRAINER):
             return CPU
         if self.member.role == Role.TRAINER:
-            return _device_of(self.member.slot)
+            return _devices_of(members.slots_of(self.member)) if spec.shards > 1 else _device_of(self.member.slot)
         return self._gpu_of_all() if self.member.role == Role.SERVER else CPU
 
     def _gpu_of_all(self) -> Device:
@@ -327,9 +332,9 @@ class Supervisor:
         assert self.child is not None
         run_dir = self.child.work_dir.parent.parent
         work_dir = self.child.work_dir.with_name(f"{self.child.work_dir.name}-evaluator")
-        device, gpu = self._evaluator_device()
+        where = self._evaluator_device()
         servers = self._assignment(run_dir, work_dir)
-        mine = replace(servers, role=Role.EVALUATOR, worker=SERVER_WORKER, device=device, gpu=gpu)
+        mine = replace(servers, role=Role.EVALUATOR, worker=SERVER_WORKER, device=where.device, gpu=where.gpu)
         return replace(mine, listen="", tls=None)
 
     # ------------------------------------------------------------ its end
@@ -391,6 +396,11 @@ class Outage:
 
 def _device_of(slot: Slot | None) -> Device:
     return Device("cuda:0", slot.device["uuid"]) if slot is not None and slot.kind == gpus.CUDA else CPU
+
+
+def _devices_of(slots: Sequence[Slot]) -> Device:
+    uuids = tuple(slot.device["uuid"] for slot in slots)
+    return Device("cuda:0", uuids[0], uuids)
 
 
 def _certificates(run: int, epoch: int) -> Pair:

@@ -377,8 +377,6 @@ COMBINATIONS = (
     Combination("outer.kind", ("easgd", "delayed-nesterov"), "gate.kind", ("async",), "takes each push as it comes"),
     Combination("layout.kind", tuple(LAYOUTS), "waiting.kind", ("blocking",), "makes one gradient on all devices"),
     Combination("layout.kind", tuple(LAYOUTS), "outer.kind", ("none",), "makes one gradient on all devices"),
-    Combination("layout.kind", tuple(LAYOUTS), "device", ("cpu",), "shares host memory between its devices"),
-    Combination("layout.kind", tuple(LAYOUTS), "precision", ("float32",), "sums what its devices send in float32"),
     Combination("rate.kind", ("adadelay",), "schedule.kind", ("constant",), "is a schedule of its own"),
     Combination("rate.kind", ("adadelay",), "schedule.warmup_passes", (0.0,), "is a schedule of its own"),
     Combination("rate.kind", ("window",), "gate.kind", ONE_BY_ONE, "takes each learner's own scale"),

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import torch
@@ -58,6 +60,8 @@ class Device(Protocol):
     """As torch names it."""
     gpu: str
     """UUID. Empty: it is no GPU."""
+    name: str
+    """As people know it."""
 
     def seed(self, number: int) -> None:
         """Seed the generators that a model draws from."""
@@ -65,6 +69,14 @@ class Device(Protocol):
 
     def settle(self) -> None:
         """Return when everything the device was asked for is done."""
+        ...
+
+    def stamp(self) -> Any:
+        """A mark in time, behind everything the device was asked for before; returns at once."""
+        ...
+
+    def seconds(self, stamps: Sequence[Any]) -> list[float]:
+        """Between each stamp and the next. Waits for the last."""
         ...
 
     def pin(self, host: Tensor) -> Callable[[], object]:
@@ -114,12 +126,19 @@ class Host:
 
     where = torch.device("cpu")
     gpu = ""
+    name = "cpu"
 
     def seed(self, number: int) -> None:
         torch.default_generator.manual_seed(number)
 
     def settle(self) -> None:
         pass
+
+    def stamp(self) -> float:
+        return time.perf_counter()
+
+    def seconds(self, stamps: Sequence[float]) -> list[float]:
+        return [later - sooner for sooner, later in pairwise(stamps)]
 
     def pin(self, host: Tensor) -> Callable[[], object]:
         return _nothing
@@ -210,6 +229,7 @@ class Cuda:
         if not torch.cuda.is_available():
             raise Failure(Cause.ENGINE, f"torch {torch.__version__} can't use the GPU {gpu}: see docs/gpu.md")
         torch.cuda.set_device(self.where)
+        self.name = str(torch.cuda.get_device_properties(self.where).name)
         _compute_in_float32()
 
     def seed(self, number: int) -> None:
@@ -218,6 +238,15 @@ class Cuda:
 
     def settle(self) -> None:
         torch.cuda.current_stream(self.where).synchronize()
+
+    def stamp(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.where))
+        return event
+
+    def seconds(self, stamps: Sequence[torch.cuda.Event]) -> list[float]:
+        stamps[-1].synchronize()
+        return [sooner.elapsed_time(later) / 1000.0 for sooner, later in pairwise(stamps)]
 
     def pin(self, host: Tensor) -> Callable[[], object]:
         size, cudart = host.numel() * host.element_size(), torch.cuda.cudart()  # type: ignore[no-untyped-call]
@@ -242,9 +271,11 @@ def _compute_in_float32() -> None:
     torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
-def of(assignment: Assignment) -> Device:
-    """What this child computes on. Raises Failure where it can't be used."""
-    return HOST if assignment.device == "cpu" else Cuda(assignment.gpu)
+def of(assignment: Assignment, rank: int = 0) -> Device:
+    """What this child computes on; in a machine group, its device `rank`. Raises Failure where it can't be used."""
+    if assignment.device == "cpu":
+        return HOST
+    return Cuda(assignment.gpus[rank] if assignment.gpus else assignment.gpu)
 
 
 def mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -129,7 +129,7 @@ class Layout:
             start = offset
             for name, parameter in members:
                 segments.append(Segment(name, tuple(parameter.shape), _stride(parameter), offset, parameter.numel()))
-                offset += _aligned(parameter.numel())
+                offset += aligned(parameter.numel())
             placed.append(Group(scale, decay, start, offset))
         statistics, channels = _statistics(model)
         constants = _constants(model, {s.name for s in segments}, {s.name for s in statistics})
@@ -145,6 +145,10 @@ class Layout:
         parameters = dict(model.named_parameters())
         for segment in self.segments:
             parameters[segment.name].data = segment.of(weights)
+        self.bind_statistics(model, buffers)
+
+    def bind_statistics(self, model: nn.Module, buffers: Tensor) -> None:
+        """Make the model's batch-norm buffers views of that vector."""
         for statistic in self.statistics:
             model.get_submodule(statistic.layer)._buffers[statistic.kind] = statistic.of(buffers)
 
@@ -183,7 +187,8 @@ def _constants(model: nn.Module, trained: set[str], statistics: set[str]) -> tup
     return tuple(found)
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """Floats that a segment of this size takes, with the gap behind it."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -204,7 +209,7 @@ def _statistics(model: nn.Module) -> tuple[tuple[Statistic, ...], int]:
     for layer, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
             means.append(Statistic(layer, "running_mean", offset, module.num_features))
-            offset += _aligned(module.num_features)
+            offset += aligned(module.num_features)
     variances = [Statistic(m.layer, "running_var", offset + m.offset, m.size) for m in means]
     return (*means, *variances), offset
 

@@ -119,8 +119,11 @@ class Told:
     def supervisor(self, member: Member) -> Supervisor:
         return Supervisor(member, Place("one", self._folder, self._folder, "th-", 1, {}), threading.Event())
 
+    def assignment(self, member: Member) -> Assignment:
+        return self.supervisor(member)._assignment(self._folder, self._folder / "w")
+
     def of(self, member: Member) -> tuple[str, str]:
-        told: Assignment = self.supervisor(member)._assignment(self._folder, self._folder / "w")
+        told = self.assignment(member)
         return told.device, told.gpu
 
     def of_evaluator(self) -> tuple[str, str]:
@@ -149,6 +152,33 @@ def test_where_all_trainers_share_a_gpu_the_server_is_on_it_too(told: Any) -> No
     register(GPUS[1:], each=2)
     run = told("one/cpu:0", "one/cuda:2", "one/cuda:3", device="cuda")
     assert [run.of(m) for m in (run.server, *run.trainers)] == [SECOND, SECOND, SECOND]
+
+
+PAIR = {"device": "cuda", "layout": {"kind": "hybrid", "shards": 2}, "workers": 1}
+
+
+def test_a_machine_group_gets_the_gpus_of_all_its_slots_and_its_server_stays_on_a_cpu(told: Any) -> None:
+    register(GPUS)
+    run = told("one/cpu:0", "one/cuda:0", "one/cuda:1", **PAIR)
+    assert [run.of(m) for m in (run.server, *run.trainers)] == [CPU, FIRST]
+    assert run.assignment(run.trainers[0]).gpus == ("GPU-0", "GPU-1")
+
+
+def test_its_first_slot_is_its_first_device_and_two_may_be_on_one_gpu(told: Any) -> None:
+    register(GPUS, each=2)
+    run = told("one/cpu:0", "one/cuda:3", "one/cuda:2", **PAIR)
+    assert run.of(run.trainers[0]) == SECOND
+    assert run.assignment(run.trainers[0]).gpus == ("GPU-1", "GPU-1")
+
+
+def test_gpus_are_taken_in_turns(project: Project, alice: User) -> None:
+    register(GPUS, each=2, cpus=4)
+    first = runs.submit(project=project, owner=alice, spec=spec(**PAIR))
+    second = runs.submit(project=project, owner=alice, spec=spec(**PAIR))
+    Scheduler(threading.Event()).tick()
+    for run in (first, second):
+        [group] = Member.objects.filter(attempt__run=run, devices=2)
+        assert {slot.device["uuid"] for slot in members.slots_of(group)} == {"GPU-0", "GPU-1"}
 
 
 def test_a_gpu_of_another_node_is_no_place_for_the_server(told: Any) -> None:

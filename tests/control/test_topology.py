@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.control.conftest import spec
 from trainhub.scheduling import APART, Waiting, obstacle, plan
-from trainhub.topology import CPU, Demand, Free, Gang, Host, choose, heir
+from trainhub.topology import CPU, Demand, Free, Gang, Host, choose, heir, in_turns
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 ANY = Demand()
@@ -183,6 +183,12 @@ def test_an_heir_takes_a_slot_of_its_kind() -> None:
     found = heir(on_cpus, hosts, CUDA, Gang("a", open=True))
     assert [(s.node, s.kind) for s in found] == [("b", "cuda")]
     assert heir([s for s in on_cpus if s.kind == CPU], hosts, CUDA, Gang("a", open=True)) == []
+
+
+def test_gpus_are_taken_in_turns_and_those_first_that_have_most_idle_slots() -> None:
+    slots = [Free(n, "a", "cuda", n, gpu) for n, gpu in enumerate(("A", "A", "B", "B", "C"))]
+    assert [s.index for s in in_turns(slots)] == [0, 2, 4, 1, 3]
+    assert [s.index for s in in_turns([Free(n, "a", CPU, n) for n in (2, 0, 1)])] == [0, 1, 2]
 
 
 PAIRS = Demand(shards=2)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from workers.methods.hybrid.base import Collectives, NoPhases, Slices, all_reduc
 from workers.methods.hybrid.head import ShardedLinear
 from workers.methods.hybrid.softmax import Cut
 from workers.trainer.group.companions import Companions, Line
-from workers.trainer.group.gloo import Gloo, PeerLost
+from workers.trainer.group.ends import PeerLost, meet
 from workers.trainer.group.in_process import play, room
 
 STEPS, IMAGES, FEATURES, CLASSES = 20, 64, 1024, 512
@@ -44,7 +45,7 @@ def steps(end: Collectives) -> int:
     torch.manual_seed(0)
     dense = nn.Linear(FEATURES, CLASSES)
     images, classes = Slices.even(IMAGES, end.size), Slices.even(CLASSES, end.size)
-    layer = ShardedLinear(dense, Cut(end, images, classes, NoPhases()))
+    layer = ShardedLinear.of(dense, Cut(end, images, classes, NoPhases()))
     mine = images.of(end.rank)
     labels = torch.arange(IMAGES) % CLASSES
     for step in range(STEPS):
@@ -71,12 +72,12 @@ def group(size: int, live: Callable[[Collectives], Any]) -> list[Any]:
         meeting = Path(folder) / "meeting"
 
         def follow(rank: int, line: Line) -> None:
-            line.say({"result": live(Gloo(meeting, rank=rank, size=size))})
+            line.say({"result": live(meet(meeting, rank=rank, size=size))})
             line.hear()
 
         others = Companions.fork("the test", size, follow)
         try:
-            mine = live(Gloo(meeting, rank=0, size=size))
+            mine = live(meet(meeting, rank=0, size=size))
             return [mine, *(word["result"] for word in others.hear())]
         finally:
             others.end()
@@ -106,7 +107,7 @@ def tell_death(size: int) -> dict[str, Any]:
         meeting = Path(folder) / "meeting"
 
         def follow(rank: int, line: Line) -> None:
-            end = Gloo(meeting, rank=rank, size=size)
+            end = meet(meeting, rank=rank, size=size)
             line.say({"pid": os.getpid()})
             if rank == size - 1:
                 time.sleep(0.3)
@@ -117,7 +118,7 @@ def tell_death(size: int) -> dict[str, Any]:
                 line.hear()
 
         others = Companions.fork("the test", size, follow)
-        end = Gloo(meeting, rank=0, size=size)
+        end = meet(meeting, rank=0, size=size)
         pid = others.hear()[-1]["pid"]
         began = time.monotonic()
         try:
@@ -130,6 +131,40 @@ def tell_death(size: int) -> dict[str, Any]:
         finally:
             others.end()
     raise AssertionError("nobody noticed")
+
+
+def tell_watch(size: int) -> dict[str, Any]:
+    """The last device is killed while its leader waits for something that would never tell."""
+
+    def follow(rank: int, line: Line) -> None:
+        line.say({"pid": os.getpid()})
+        line.hear()
+        if rank == size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        line.hear()
+
+    others, seen = Companions.fork("the test", size, follow), threading.Event()
+    others.hear()
+    others.watch(seen.set)
+    early = seen.wait(0.2)
+    others.say({"die": True})
+    noticed = seen.wait(5.0)
+    try:
+        others.diagnose()
+    except Failure as failure:
+        return {"early": early, "noticed": noticed, "words": str(failure)}
+    finally:
+        others.end()
+    raise AssertionError("nobody noticed")
+
+
+def tell_calm(size: int) -> dict[str, Any]:
+    """A group that ends in order is not taken for one that lost a device."""
+    seen = threading.Event()
+    others = Companions.fork("the test", size, lambda rank, line: line.hear() and None)
+    others.watch(seen.set)
+    others.end()
+    return {"noticed": seen.is_set(), "threads": threading.active_count()}
 
 
 def die(size: int) -> dict[str, Any]:
@@ -150,6 +185,8 @@ KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "sums": tell_sums,
     "step": tell_step,
     "death": tell_death,
+    "watch": tell_watch,
+    "calm": tell_calm,
     "leader": die,
 }
 

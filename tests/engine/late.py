@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class LateDevice:
     where = torch.device("cpu", 0)
     """Not what torch calls host memory, so that nobody takes it for that."""
     gpu = ""
+    name = "a late device"
 
     def __init__(self) -> None:
         self.pinned: list[int] = []
@@ -43,6 +44,12 @@ class LateDevice:
 
     def settle(self) -> None:
         pass
+
+    def stamp(self) -> float:
+        return HOST.stamp()
+
+    def seconds(self, stamps: Sequence[float]) -> list[float]:
+        return HOST.seconds(stamps)
 
     def pin(self, host: Tensor) -> Callable[[], object]:
         self.pinned.append(host.data_ptr())

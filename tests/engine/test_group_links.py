@@ -52,6 +52,13 @@ def test_a_device_that_dies_is_seen_at_once_by_name() -> None:
     assert found["words"].startswith(f"device 2 of 3 of the test (process {found['pid']}) was killed by SIGKILL")
 
 
+def test_one_that_dies_is_told_of_to_whom_nothing_else_would_tell() -> None:
+    found = told(run_group(3, "watch"))
+    assert (found["early"], found["noticed"]) == (False, True)
+    assert found["words"].startswith("device 2 of 3 of the test")
+    assert told(run_group(3, "calm")) == {"noticed": False, "threads": 1}
+
+
 def test_devices_die_with_their_leader() -> None:
     done = run_group(3, "leader")
     assert done.returncode == -signal.SIGKILL

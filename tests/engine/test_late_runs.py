@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tests.engine.harness import Gang, spec_of
+from tests.engine.test_replay import final
 from workers import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,12 +28,15 @@ import workers.evaluator, workers.server.loop, workers.trainer.loop
 from tests.engine import harness
 from tests.engine.late import LateDevice
 from workers import devices
+from workers.assignment import Role
 
 harness.ForkServerProcess = multiprocessing.get_context("fork").Process
-devices.of = lambda assignment: print("on the late device") or LateDevice()
+devices.of = lambda assignment, rank=0: print(f"device {rank} is late") or LateDevice()
 with harness.Gang(harness.spec_of(**json.loads(sys.argv[2])), Path(sys.argv[1])) as gang:
     word = gang.end()
-    assert all("on the late device" in member.log for member in gang.all)
+    for member in gang.all:
+        for rank in range(gang.spec.shards if member.assignment.role is Role.TRAINER else 1):
+            assert f"device {rank} is late" in member.log
     [saved] = [e.data for e in gang.server.events("checkpoint") if e.data["final"]]
     print(json.dumps([word.version, saved["path"], saved["metrics"], gang.leftovers()]))
 """
@@ -67,4 +73,28 @@ MORE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("more", MORE)
 def test_digits_are_learnt(tmp_path: Path, more: str) -> None:
     _, _, metrics = run(tmp_path, **DIGITS | MORE[more], budget={"passes": 8})
+    assert metrics["accuracy"] > 0.8
+
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "two-of-two": {"layout": {"kind": "hybrid", "shards": 2}},
+    "one-of-three": {"layout": {"kind": "hybrid", "shards": 3}, "workers": 1, "batch_norm": {"kind": "server"}},
+}
+
+
+@pytest.mark.parametrize("layout", GROUPS)
+def test_a_machine_group_s_devices_hold_their_own_part_and_come_where_host_memory_leads(
+    tmp_path: Path, layout: str
+) -> None:
+    _, there, _ = run(tmp_path / "late", **DIGITS | GROUPS[layout] | {"workers": 1}, budget={"updates": 40})
+    with Gang(spec_of(**DIGITS | GROUPS[layout] | {"workers": 1}, budget={"updates": 40}), tmp_path / "host") as gang:
+        gang.end()
+        here = final(gang)
+    # The same numbers in the same order: whatever was copied too early or to a wrong place would be others.
+    for name, tensor in checkpoint.read(here)[0].items():
+        assert torch.equal(checkpoint.read(there)[0][name], tensor), name
+
+
+def test_groups_learn_on_devices_that_are_late(tmp_path: Path) -> None:
+    _, _, metrics = run(tmp_path, **DIGITS | GROUPS["two-of-two"], budget={"passes": 8})
     assert metrics["accuracy"] > 0.8

@@ -45,8 +45,9 @@ def test_one_group_of_four_goes_the_way_of_one_device_with_the_whole_batch(tmp_p
         CNN | hybrid(2) | {"workers": 2, "budget": {"updates": 60}, "rate": {"kind": "staleness-inverse"}},
         CNN | hybrid(3) | {"workers": 1, "budget": {"updates": 20}, "batch_norm": {"kind": "server"}},
         HEADED | hybrid(2) | {"workers": 2, "budget": {"updates": 30}, "accumulation": 2, "clip_norm": 0.3},
+        CNN | hybrid(2) | {"workers": 1, "budget": {"updates": 20}, "precision": "bfloat16"},
     ],
-    ids=["two-groups", "server-batch-norm", "dropout-accumulated-and-clipped"],
+    ids=["two-groups", "server-batch-norm", "dropout-accumulated-and-clipped", "bfloat16"],
 )
 def test_a_live_run_of_groups_comes_out_again_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     with Gang(spec_of(**changes), tmp_path) as gang:
@@ -76,7 +77,7 @@ def test_each_device_tells_where_its_time_went_and_what_it_sent(tmp_path: Path) 
     with Gang(spec_of(**CNN | hybrid(size), budget={"updates": 60}), tmp_path) as gang:
         gang.end()
         [told] = gang.trainers[0].events("group")
-        assert "machine group 0: 2 devices (cpu), each sends" in told.message
+        assert "machine group 0: 2 × cpu; over gloo each sends" in told.message
         each = images // size
         for rank in range(size):
             for phase in events.PHASES:
@@ -164,8 +165,9 @@ def test_an_error_of_the_problem_names_the_device(tmp_path: Path) -> None:
         assert "cross_entropy of the model's output, as it is" in word.detail
 
 
-def test_learns_and_is_evaluated_as_the_ordinary_model(tmp_path: Path) -> None:
-    with Gang(spec_of(**CNN | hybrid(2), workers=2, budget={"passes": 8}), tmp_path) as gang:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_learns_and_is_evaluated_as_the_ordinary_model(tmp_path: Path, precision: str) -> None:
+    with Gang(spec_of(**CNN | hybrid(2), workers=2, budget={"passes": 8}, precision=precision), tmp_path) as gang:
         gang.end()
         _, accuracies = gang.server.series("evaluation/accuracy")[-1]
         assert accuracies[-1] > 0.8

@@ -80,7 +80,7 @@ def whole(one: Case) -> Outcome:
 
 def device(one: Case, images: Slices, classes: Slices, end: TakingTurns) -> Outcome:
     mine = images.of(end.rank)
-    head = ShardedLinear(one.linear, Cut(end, images, classes, NoPhases()))
+    head = ShardedLinear.of(one.linear, Cut(end, images, classes, NoPhases()))
     below = one.convolution.clone().requires_grad_()
     features = torch.tanh(one.inputs[mine] @ below)
     features.retain_grad()
@@ -135,7 +135,7 @@ def test_two_images_two_classes_by_hand() -> None:
     labels = torch.tensor([1, 0])
 
     def act(end: TakingTurns) -> tuple[float, float]:
-        head = ShardedLinear(linear, Cut(end, Slices((1, 1)), Slices((1, 1)), NoPhases()))
+        head = ShardedLinear.of(linear, Cut(end, Slices((1, 1)), Slices((1, 1)), NoPhases()))
         loss = functional.cross_entropy(head(one[end.rank : end.rank + 1]), labels[end.rank : end.rank + 1])
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item(), gradient(head.weight).item()
@@ -164,7 +164,7 @@ def test_of_equal_scores_the_first_class_has_it() -> None:
         linear.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0]))
 
     def act(end: TakingTurns) -> list[int]:
-        head = ShardedLinear(linear, Cut(end, Slices((1, 1, 1)), Slices((1, 2, 3)), NoPhases()))
+        head = ShardedLinear.of(linear, Cut(end, Slices((1, 1, 1)), Slices((1, 2, 3)), NoPhases()))
         best: list[int] = head(torch.ones(1, 2)).argmax(1).tolist()
         return best
 
@@ -256,7 +256,7 @@ def test_random_numbers_are_each_device_s_own() -> None:
 
 def alone(function: Callable[[ShardedLogits], object]) -> None:
     def act(end: TakingTurns) -> None:
-        head = ShardedLinear(nn.Linear(3, 4), Cut(end, Slices((2, 2)), Slices((2, 2)), NoPhases()))
+        head = ShardedLinear.of(nn.Linear(3, 4), Cut(end, Slices((2, 2)), Slices((2, 2)), NoPhases()))
         function(head(torch.ones(2, 3)))
 
     together(2, act)

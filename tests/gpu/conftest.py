@@ -33,10 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class GpuGang(Gang):
-    """Trainers on the first GPU; the server there too, or on a CPU. `on_cpus` are trainers that stay on CPUs."""
+    """Trainers on the first GPU; the server there too, or on a CPU. `on_cpus` are trainers that stay on CPUs; `group`
+    are the GPUs of each machine group's devices."""
 
-    def __init__(self, *args: Any, way: str, on_cpus: tuple[int, ...] = (), **options: Any) -> None:
-        self._gpu, self._way, self._on_cpus = found()[0].uuid, way, on_cpus
+    def __init__(
+        self, *args: Any, way: str, on_cpus: tuple[int, ...] = (), group: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        self._gpu, self._way, self._on_cpus, self._group = found()[0].uuid, way, on_cpus, group
         super().__init__(*args, **options)
 
     def assignment(self, role: Role, worker: int = -1, **changes: Any) -> Assignment:
@@ -45,5 +48,7 @@ class GpuGang(Gang):
             Role.SERVER: self._way == "in-place",
             Role.EVALUATOR: self.spec.evaluation.device == "cuda",
         }
-        placed = {"device": "cuda:0", "gpu": self._gpu} if there[role] else {}
+        placed: dict[str, Any] = {"device": "cuda:0", "gpu": self._gpu} if there[role] else {}
+        if self._group and placed and role is Role.TRAINER:
+            placed |= {"gpu": self._group[0], "gpus": self._group}
         return super().assignment(role, worker, **placed | changes)

@@ -50,6 +50,12 @@ def test_a_step_is_measured_when_asked_for(project: Project) -> None:
     assert "on this machine" in plan["reason"] or "moves less for the last layer, and" in plan["reason"]
 
 
+def test_a_step_on_gpus_is_not_measured_on_cpus(project: Project) -> None:
+    plan = planned(project, GLYPHS | {"device": "cuda"}, measured=True).json()
+    assert (plan["recommended"], plan["hybrid"]["step_seconds"]) == ("hybrid", None)
+    assert "no step was measured, since that is done on CPUs" in plan["reason"]
+
+
 @pytest.mark.parametrize(
     ("problem", "field", "words"),
     [

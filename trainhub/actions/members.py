@@ -75,6 +75,11 @@ def trainers_of(attempt: Attempt) -> list[Member]:
     return list(Member.objects.filter(attempt=attempt, ended_at=None).exclude(worker=None).select_related("slot__node"))
 
 
+def slots_of(member: Member) -> list[Slot]:
+    """All that it has: its own first, then those of a machine group's other devices, by rank."""
+    return sorted(Slot.objects.filter(member=member), key=lambda slot: (slot.pk != member.slot_id, slot.index))
+
+
 def claim(member: Member, *, certify: Callable[[int, int], Pair] | None = None) -> int | None:
     """Promote this member to parameter server, or to its run's simulation, and return its epoch.
 

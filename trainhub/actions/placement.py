@@ -28,7 +28,8 @@ FAR_BEHIND = f"more than {LOOKED_AHEAD} runs are ahead"
 
 def idle_slots() -> list[Free]:
     idle = offered().filter(member=None).order_by("node__name", "kind", "index")
-    return [Free(*row) for row in idle.values_list("pk", "node__name", "kind", "index")]
+    rows = idle.values_list("pk", "node__name", "kind", "index", "device__uuid")
+    return [Free(pk, node, kind, index, gpu or "") for pk, node, kind, index, gpu in rows]
 
 
 def offered() -> QuerySet[Slot]:

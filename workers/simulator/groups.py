@@ -17,8 +17,9 @@ from workers.simulator.trainers import Measured, Place, Trainers
 from workers.spec import RunSpec
 from workers.trainer.batches import Batches, fetch
 from workers.trainer.group.heads import check_output, head_of
+from workers.trainer.group.holding import Shared
 from workers.trainer.group.in_process import play, room
-from workers.trainer.group.shard import Shard, ShardSteps, Shared, pooled
+from workers.trainer.group.shard import Shard, ShardSteps, pooled
 from workers.trainer.steps import shorten
 
 

@@ -109,7 +109,6 @@ class Trainer:
         self._layout = Layout.of(self._model, spec.optimizer)
         self._batch_norm: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
         self._session = self._join()
-        self._model.to(self._device.where)
         self._layout.take_constants(self._model, self._session.constants)
         self._vectors = self._make_vectors()
         self._window = build_window(spec)
@@ -131,10 +130,11 @@ class Trainer:
         """Let go of what outlives the training."""
 
     def _join(self) -> TrainerSession:
-        layout = self._layout
-        manifest = layout.manifest([m.name for m in self._problem.metrics])
-        size = SlotSize.trainer(layout, self._batch_norm)
-        return on_device(choose.connect(self._child, manifest, size), self._device)
+        size = SlotSize.trainer(self._layout, self._batch_norm)
+        return on_device(choose.connect(self._child, self._manifest(), size), self._device)
+
+    def _manifest(self) -> bytes:
+        return self._layout.manifest([m.name for m in self._problem.metrics])
 
     def _send_early(self) -> Early | None:
         """Send gradients while they are computed, where the line takes time and a part can be sent before the rest is
@@ -159,6 +159,7 @@ class Trainer:
 
     def _bind(self) -> None:
         vectors, rule = self._vectors, self._batch_norm
+        self._model.to(self._device.where)
         self._layout.bind(self._model, vectors.weights, vectors.served if rule.serves else vectors.buffers)
         try:
             rule.prepare(self._model, self._layout.places, vectors.served, vectors.buffers)

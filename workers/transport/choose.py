@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from workers.process import Child
 from workers.transport.base import TrainerSession
 from workers.transport.delayed import DelayedSession, Line
@@ -18,6 +20,8 @@ def connect(child: Child, manifest: bytes, size: SlotSize) -> TrainerSession:
     Raises Failure where the server refuses us, ServerLost where it can't be found.
     """
     assignment, spec = child.assignment, child.spec
+    if spec.shards > 1:
+        assignment = replace(assignment, gpu="")  # a group's devices share host memory, wherever they compute
     remote = assignment.endpoint.startswith(SCHEME)
     session: TrainerSession
     if remote:

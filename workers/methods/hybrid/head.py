@@ -22,16 +22,21 @@ class Unsupported(ValueError):
 
 
 class ShardedLinear(nn.Module):
-    """A Linear of which this device has the rows of its own classes. Weight and bias are views of the whole ones."""
+    """A Linear of which this device has the rows of its own classes: `weight` (C_k, D) and `bias` (C_k,)."""
 
-    def __init__(self, dense: nn.Linear, cut: Cut) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, cut: Cut) -> None:
         super().__init__()
-        mine = cut.classes.of(cut.group.rank)
-        self.weight = nn.Parameter(dense.weight.detach()[mine])
-        self.bias = nn.Parameter(dense.bias.detach()[mine]) if dense.bias is not None else None
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias) if bias is not None else None
         self.cut = cut
         self.losses: list[Tensor] = []
         """Of the outputs since the last `begin`, those that became losses."""
+
+    @classmethod
+    def of(cls, dense: nn.Linear, cut: Cut) -> ShardedLinear:
+        """This device's slice of an ordinary one. Weight and bias are views of the whole ones."""
+        mine = cut.classes.of(cut.group.rank)
+        return cls(dense.weight.detach()[mine], None if dense.bias is None else dense.bias.detach()[mine], cut)
 
     def begin(self) -> None:
         self.losses.clear()
@@ -44,7 +49,10 @@ class ShardedLinear(nn.Module):
                 f"got {tuple(features.shape)}"
             )
         self.cut.phases.mark("conv_forward")
-        return ShardedLogits(self, features, scores(self.cut, features.detach(), self.weight, self.bias))
+        # What the devices exchange is summed in the precision of the weights, whatever the layers below compute in.
+        features = features.to(self.weight.dtype)
+        with torch.autocast(features.device.type, enabled=False):
+            return ShardedLogits(self, features, scores(self.cut, features.detach(), self.weight, self.bias))
 
 
 class ShardedLogits:

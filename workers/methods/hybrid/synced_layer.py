@@ -54,9 +54,11 @@ class Pooling:
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance over the batches of all devices."""
-        own = torch.stack(torch.batch_norm_update_stats(x.detach(), None, None, 0.0)).unsqueeze(0)
+        # Of 16-bit values in 32 bits, too: they travel, and are summed.
+        values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+        own = torch.stack(torch.batch_norm_update_stats(values, None, None, 0.0)).unsqueeze(0)
         every = all_gather(self.group, own, Parts((1,) * self.group.size), "batch norm")
-        shares = torch.tensor(self.images.counts, dtype=x.dtype).div_(self.images.total).view(-1, 1).to(x.device)
+        shares = torch.tensor(self.images.counts, dtype=own.dtype).div_(self.images.total).view(-1, 1).to(x.device)
         means, variances = every[:, 0], every[:, 1]
         mean = (means * shares).sum(0)
         return mean, ((variances + (means - mean).square_()) * shares).sum(0)

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,9 @@ class Companions:
     def __init__(self, title: str, found: list[Companion]) -> None:
         self._title = title
         self._found = found
+        self._over, self._ends = os.pipe()
+        """A pipe that is hung up when the group is over."""
+        self._watch: threading.Thread | None = None
 
     @classmethod
     def fork(cls, title: str, size: int, live: Callable[[int, Line], None]) -> Companions:
@@ -126,6 +130,22 @@ class Companions:
             raise Failure(Cause(word["cause"]), f"{self._name(companion)}: {word['failed']}")
         return word
 
+    def watch(self, on_death: Callable[[], None]) -> None:
+        """Have a thread of its own call `on_death`, once, as soon as one of them is gone; it ends with the group.
+
+        For what does not see that by itself: who waits for a GPU's exchange waits for a dead device, too.
+        """
+
+        def look() -> None:
+            poll = select.poll()
+            for fd in (self._over, *(c.line.socket.fileno() for c in self._found)):
+                poll.register(fd, 0)  # nothing but its end
+            if self._over not in [fd for fd, _ in poll.poll()]:
+                on_death()
+
+        self._watch = threading.Thread(target=look, name="watch over the group", daemon=True)
+        self._watch.start()
+
     def diagnose(self) -> None:
         """A collective says that a device is gone. Raises Failure naming it, if one is found in a moment."""
         deadline = time.monotonic() + DIAGNOSIS_SECONDS
@@ -142,6 +162,10 @@ class Companions:
 
     def end(self) -> None:
         """Hang up; they leave by themselves, or are killed. Called at the group's end, however it ends."""
+        os.close(self._ends)
+        if self._watch is not None:
+            self._watch.join(FAREWELL_SECONDS)
+        os.close(self._over)
         for companion in self._found:
             companion.line.socket.close()
         deadline = time.monotonic() + FAREWELL_SECONDS

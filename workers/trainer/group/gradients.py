@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.assignment import Cause
+from workers.devices import HOST, Device
 from workers.failures import Failure
 from workers.layout import Layout, Segment
 from workers.methods.hybrid.base import Collectives, Slices, Sum, all_gather, reduce_scatter, spread
@@ -38,8 +39,8 @@ class Bucket:
     missing: int = 0
     under_way: Sum | None = None
 
-    def prepare(self, devices: int) -> None:
-        self.values = torch.zeros(self.stop - self.start)
+    def prepare(self, devices: int, where: torch.device) -> None:
+        self.values = torch.zeros(self.stop - self.start, device=where)
         self.parts = Slices(spread(self.stop - self.start, devices))
 
     def place(self, segment: Segment) -> Tensor:
@@ -67,9 +68,18 @@ class GroupGradients:
     """One device's share in filling `flat`."""
 
     def __init__(
-        self, model: nn.Module, layout: Layout, flat: Tensor, group: Collectives, own: Sequence[OwnSlice] = ()
+        self,
+        model: nn.Module,
+        layout: Layout,
+        flat: Tensor,
+        group: Collectives,
+        own: Sequence[OwnSlice] = (),
+        device: Device = HOST,
     ) -> None:
-        """`own` are this device's slices of the last layer. All other parameters are summed over the devices."""
+        """`own` are this device's slices of the last layer. All other parameters are summed over the devices.
+
+        `flat` is in host memory, and the model on `device`.
+        """
         self._flat, self._group, self._own = flat, group, own
         named = dict(model.named_parameters())
         apart = {o.name for o in own}
@@ -78,7 +88,7 @@ class GroupGradients:
         self._addresses = {name: p.data_ptr() for name, p in self._parameters.items()}
         self._buckets = list(buckets(layout, below))
         for bucket in self._buckets:
-            bucket.prepare(group.size)
+            bucket.prepare(group.size, device.where)
             for segment in bucket.segments:
                 self._watch(bucket, segment)
         self._gone = 0
@@ -114,18 +124,21 @@ class GroupGradients:
             bucket.under_way = reduce_scatter(self._group, bucket.values, bucket.parts, "convolution gradients")
             self._gone += 1
 
-    def hand_over(self) -> None:
-        """Write this device's part of the vector. It is whole when all devices have."""
+    def parts(self) -> list[tuple[Tensor, Tensor]]:
+        """This device's parts of the vector, each with what is to be copied there. It is whole when all devices have
+        copied theirs."""
         self._check_addresses()
         self._fetch_the_rest()
         self._send_what_is_ready(all_of_them=True)
+        pairs = []
         for own in self._own:
             gradient = own.parameter.grad
-            own.target.zero_() if gradient is None else own.target.copy_(gradient)
+            pairs.append((own.target, torch.zeros_like(own.parameter) if gradient is None else gradient))
         for bucket in self._buckets:
             assert bucket.under_way is not None
             mine = bucket.parts.of(self._group.rank)
-            self._flat[bucket.start + mine.start : bucket.start + mine.stop].copy_(bucket.under_way.wait())
+            pairs.append((self._flat[bucket.start + mine.start : bucket.start + mine.stop], bucket.under_way.wait()))
+        return pairs
 
     def spread(self) -> None:
         """Have every device get all of the sums, as where each would step by itself: what an all-reduce adds."""

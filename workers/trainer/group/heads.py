@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from workers.assignment import Cause
 from workers.failures import user_code
+from workers.layout import Layout, Segment
 from workers.methods.hybrid.base import Slices
 from workers.problems.base import Problem
 from workers.spec_errors import SpecError
@@ -30,6 +32,12 @@ class Head(NamedTuple):
         """Their names in the model."""
         prefix = f"{self.name}." if self.name else ""
         return (f"{prefix}weight", f"{prefix}bias") if self.bias else (f"{prefix}weight",)
+
+    def rows_of(self, layout: Layout, weights: Callable[[Segment], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """A device's rows of weight and bias, as `weights` gives them."""
+        placed = {s.name: s for s in layout.segments}
+        weight, *bias = [weights(placed[name]) for name in self.parameters]
+        return weight, bias[0] if bias else None
 
     def slices(self, shards: int) -> Slices:
         """Raises SpecError where there are fewer classes than devices."""

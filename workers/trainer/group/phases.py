@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 
+from workers.devices import HOST, Device
 from workers.events import PHASES, TRAFFIC
 
 KINDS = {
@@ -22,22 +22,24 @@ KINDS = {
 
 
 class Stopwatch:
-    """`workers.methods.hybrid.base.Phases`: seconds of each phase since the last `take`."""
+    """`workers.methods.hybrid.base.Phases`: seconds of each phase since the last `take`, as the device spends them."""
 
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._last = time.perf_counter()
+    def __init__(self, device: Device = HOST) -> None:
+        self._device = device
+        self._phases: list[str] = []
+        self._stamps = [device.stamp()]
 
     def mark(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] += now - self._last
-        self._last = now
+        self._phases.append(phase)
+        self._stamps.append(self._device.stamp())
 
     def take(self) -> list[float]:
         """A step is over: hand out its seconds, in the order of `workers.events.PHASES`, and begin the next one's."""
-        found = list(self.seconds.values())
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        return found
+        found = dict.fromkeys(PHASES, 0.0)
+        for phase, seconds in zip(self._phases, self._device.seconds(self._stamps), strict=True):
+            found[phase] += seconds
+        self._phases, self._stamps = [], self._stamps[-1:]
+        return list(found.values())
 
 
 class Traffic:

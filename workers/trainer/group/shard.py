@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
 from workers.assignment import Cause
+from workers.devices import HOST, Device
 from workers.failures import Failure
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
@@ -19,26 +20,25 @@ from workers.problems.base import Problem
 from workers.spec import RunSpec
 from workers.trainer.group.gradients import GroupGradients, slices_of
 from workers.trainer.group.heads import head_of, replaced
+from workers.trainer.group.holding import Holding, Shared
 from workers.trainer.steps import Steps
-
-
-class Shared(NamedTuple):
-    """What a device works with. Weights and gradient are the group's; of `buffers` each device has its own, and those
-    of the first one are reported."""
-
-    weights: Tensor
-    gradient: Tensor
-    buffers: Tensor
-    served: Tensor
 
 
 class ShardSteps(Steps):
     """Steps whose loss is the group's."""
 
     def __init__(
-        self, problem: Problem, model: nn.Module, spec: RunSpec, worker: int, *, rank: int, layer: ShardedLinear
+        self,
+        problem: Problem,
+        model: nn.Module,
+        spec: RunSpec,
+        worker: int,
+        device: Device,
+        *,
+        rank: int,
+        layer: ShardedLinear,
     ) -> None:
-        super().__init__(problem, model, spec, worker, rank=(rank,))
+        super().__init__(problem, model, spec, worker, device, rank=(rank,))
         self._layer = layer
 
     def _measure(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
@@ -54,7 +54,7 @@ class ShardSteps(Steps):
 
 
 class Shard:
-    """Computes this device's part of a step. The model becomes its own: parts of it are views of what is shared."""
+    """Computes this device's part of a step. The model becomes its own: parts of it are views of what it holds."""
 
     def __init__(
         self,
@@ -65,25 +65,31 @@ class Shard:
         shared: Shared,
         group: Collectives,
         phases: Phases,
+        device: Device = HOST,
     ) -> None:
-        """Raises SpecError or Failure where the model can't be cut."""
-        self._spec, self._group, self._phases = spec, group, phases
+        """Takes the model as it was built, in host memory. Raises SpecError or Failure where it can't be cut."""
+        self._spec, self._group, self._phases, self._device = spec, group, phases, device
         head = head_of(model)
+        classes = head.slices(group.size)
         self.images = Slices.even(spec.batch_size, group.size, "examples of a batch")
-        layout.bind(model, shared.weights, shared.served if rule.serves else shared.buffers)
-        self._cut_batch_norm(model, layout, rule, shared, group)
-        dense = model.get_submodule(head.name)
-        assert isinstance(dense, nn.Linear)
-        self._layer = ShardedLinear(dense, Cut(group, self.images, head.slices(group.size), phases))
-        self._model = replaced(model, head.name, self._layer).train()
+        self._holding = holding = Holding(layout, head, classes, group.rank, shared, device)
+        # In this order: all of the last layer never gets to a device that holds but a slice of it.
+        self._layer = ShardedLinear(*head.rows_of(layout, holding.weights), Cut(group, self.images, classes, phases))
+        self._model = replaced(model, head.name, self._layer).train().to(device.where)
+        holding.bind(self._model, serves=rule.serves)
+        self._cut_batch_norm(self._model, layout, rule, group)
         own = slices_of(self._layer, head, layout, shared.gradient)
-        self._gradients = GroupGradients(self._model, layout, shared.gradient, group, own)
+        self._gradients = GroupGradients(self._model, layout, shared.gradient, group, own, device)
 
-    def _cut_batch_norm(
-        self, model: nn.Module, layout: Layout, rule: BatchNorm, shared: Shared, group: Collectives
-    ) -> None:
+    @property
+    def buffers(self) -> Tensor:
+        """Batch norm's statistics, where this device computes."""
+        return self._holding.buffers
+
+    def _cut_batch_norm(self, model: nn.Module, layout: Layout, rule: BatchNorm, group: Collectives) -> None:
+        holding = self._holding
         try:
-            synchronise(model, layout.places, rule, shared.served, shared.buffers, group, self.images)
+            synchronise(model, layout.places, rule, holding.served, holding.buffers, group, self.images)
         except ValueError as error:
             raise Failure(Cause.SPEC, str(error)) from None
 
@@ -94,7 +100,12 @@ class Shard:
 
     def steps_of(self, problem: Problem, worker: int) -> ShardSteps:
         """The steps of trainer `worker`'s group on this device."""
-        return ShardSteps(problem, self._model, self._spec, worker, rank=self._group.rank, layer=self._layer)
+        rank, layer = self._group.rank, self._layer
+        return ShardSteps(problem, self._model, self._spec, worker, self._device, rank=rank, layer=layer)
+
+    def bring(self) -> None:
+        """New weights are there: compute with them from now on."""
+        self._holding.bring()
 
     def begin(self, steps: ShardSteps, step: int, batch: Callable[[int], Any]) -> Any:
         """Begin gradient number `step`; returns its first batch. `batch` gives this device's part of one, by its
@@ -102,8 +113,18 @@ class Shard:
         steps.begin(step)
         return batch(step * self._spec.accumulation)
 
-    def step(self, steps: ShardSteps, step: int, first: Any, batch: Callable[[int], Any]) -> None:
-        """Leave this device's part of a gradient that has begun in the shared vector."""
+    def step(
+        self,
+        steps: ShardSteps,
+        step: int,
+        first: Any,
+        batch: Callable[[int], Any],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Leave this device's part of a gradient that has begun in the shared vector.
+
+        `meanwhile` is called while a GPU computes, once a batch.
+        """
         self._gradients.begin()
         count = self._spec.accumulation
         for index in range(count):
@@ -111,9 +132,9 @@ class Shard:
                 self._gradients.send()
             given = batch(step * count + index) if index else first
             self._phases.mark("data")
-            steps.add(given)
+            steps.add(given, meanwhile)
             self._phases.mark("conv_backward")
-        self._gradients.hand_over()
+        self._holding.give(self._gradients.parts())
         self._phases.mark("gradient_exchange")
 
 

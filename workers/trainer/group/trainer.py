@@ -9,6 +9,7 @@ of a step has pushed nothing, and to the server it is a trainer like any other.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,15 +23,18 @@ from workers.devices import Feed
 from workers.failures import Failure
 from workers.process import Child
 from workers.trainer.group.companions import Companions, Word
+from workers.trainer.group.ends import End, PeerLost, meet
 from workers.trainer.group.follower import follow
-from workers.trainer.group.gloo import Gloo, PeerLost
 from workers.trainer.group.heads import check_output, head_of
+from workers.trainer.group.holding import Shared
 from workers.trainer.group.links import TRIED_BYTES, try_links
 from workers.trainer.group.phases import Stopwatch, Traffic
-from workers.trainer.group.shard import Shard, Shared, pooled
+from workers.trainer.group.shard import Shard, pooled
 from workers.trainer.loop import Ready, Trainer, stream_of
 from workers.trainer.steps import shorten
-from workers.transport.base import Report
+from workers.transport import choose
+from workers.transport.base import Report, TrainerSession
+from workers.transport.shared_memory import SlotSize
 
 REPORT_SECONDS = 0.2
 """Phases and bytes of a step are reported five times a second at most."""
@@ -44,48 +48,65 @@ class GroupTrainer(Trainer):
         title = f"machine group {child.assignment.worker}"
         size = child.spec.shards
         self._companions = Companions.fork(title, size, partial(follow, child, self._meeting))
-        self._phases = Stopwatch()
         self._reported_version = -1
         self._next_report = 0.0
         self._traffic = Traffic()
         super().__init__(child)
 
+    def _join(self) -> TrainerSession:
+        # All devices map the slot, which stays in host memory: each brings what it needs of it to where it computes.
+        return choose.connect(self._child, self._manifest(), SlotSize.trainer(self._layout, self._batch_norm))
+
     def _prepare(self) -> None:
         """Check the model, have all devices map the slot, and see that they can talk."""
+        self._phases = Stopwatch(self._device)
         check_output(self._problem, self._model, head_of(self._model), self._dataset)
         memory = self._session.memory
         if memory is None:
             raise Failure(Cause.ENGINE, "the group's devices can't map what this session's tensors lie in")
         self._companions.say({"map": True}, fds=(memory,))
-        self._companions.hear()
+        names = [self._device.name, *(word["device"] for word in self._companions.hear())]
         self._group = self._meet()
-        vectors = self._vectors
-        shared = Shared(vectors.weights, vectors.gradient, vectors.buffers, vectors.served)
-        self._shard = Shard(self._spec, self._model, self._layout, self._batch_norm, shared, self._group, self._phases)
+        self._companions.watch(self._group.abort)
+        self._shard = Shard(
+            self._spec,
+            self._model,
+            self._layout,
+            self._batch_norm,
+            Shared(*self._vectors),
+            self._group,
+            self._phases,
+            self._device,
+        )
+        self._vectors = self._vectors._replace(buffers=self._shard.buffers)
         self._own = self._shard.steps_of(self._problem, self._child.assignment.worker)
         self._companions.hear()
-        self._try_links()
+        self._try_links(names)
         size = self._companions.size
         keys = [events.GROUP_PHASE.format(rank, name) for rank in range(size) for name in events.PHASES]
         keys += [events.GROUP_BYTES.format(rank, kind) for rank in range(size) for kind in events.TRAFFIC]
         self._table = self._child.reporter.table(self._child.assignment.worker, tuple(keys))
 
-    def _meet(self) -> Gloo:
+    def _meet(self) -> End:
+        size, gpus = self._companions.size, self._child.assignment.gpus
         with _blaming(self._companions):
-            return Gloo(self._meeting, rank=0, size=self._companions.size)
+            return meet(self._meeting, rank=0, size=size, device=self._device, gpus=gpus)
 
-    def _try_links(self) -> None:
+    def _try_links(self, names: list[str]) -> None:
         """Before it starts, the group moves something between all of its devices, and says how that went."""
         with _blaming(self._companions):
-            seconds = try_links(self._group, self._layout)
-        size, devices = self._companions.size, self._child.assignment.device
+            seconds = try_links(self._group, self._layout, self._device)
+        size, way = self._companions.size, self._group.backend
+        devices = ", ".join(f"{count} × {name}" for name, count in Counter(names).items())
         rate = (size - 1) * TRIED_BYTES / seconds / 2**20
         worker = self._child.assignment.worker
         self._child.reporter.event(
             "group",
-            f"machine group {worker}: {size} devices ({devices}), each sends {rate:.0f} MiB/s to the others",
+            f"machine group {worker}: {devices}; over {way} each sends {rate:.0f} MiB/s to the others",
             worker=worker,
             devices=size,
+            names=names,
+            backend=way,
             mebibytes_per_second=rate,
         )
 
@@ -102,17 +123,19 @@ class GroupTrainer(Trainer):
 
     def _compute(self, batches: Feed, step: int, ready: Ready, wait_seconds: float) -> Report:
         self._companions.say({"step": step})
+        self._shard.bring()
+        self._batch_norm.begin(self._vectors.buffers)
         self._phases.mark("push")
         began = time.perf_counter()
-        self._batch_norm.begin(self._vectors.buffers)
         with _blaming(self._companions):
-            self._shard.step(self._own, step, ready.batch, lambda number: next(batches))
+            self._shard.step(self._own, step, ready.batch, lambda number: next(batches), batches.prepare)
         if self._delays:
             self._be_slow(step, ready.seconds + time.perf_counter() - began)
         computed = time.perf_counter()
         words = self._companions.hear()
-        norm = float(torch.linalg.vector_norm(self._vectors.gradient))
-        shorten(self._vectors.gradient, norm, self._spec.clip_norm)
+        gradient = self._vectors.gradient
+        norm = float(torch.linalg.vector_norm(gradient))
+        shorten(gradient, norm, self._spec.clip_norm)
         ended = time.perf_counter()
         loss, metrics = self._own.means()
         metrics = pooled([metrics, *(word["metrics"] for word in words)], self._shard.images)

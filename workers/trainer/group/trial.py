@@ -28,10 +28,11 @@ from workers.server.setup import build_model, build_rule
 from workers.spec import RunSpec
 from workers.trainer.batches import Batches, fetch
 from workers.trainer.group.companions import Companions, Line, Word
-from workers.trainer.group.gloo import Gloo
+from workers.trainer.group.ends import End, meet
 from workers.trainer.group.gradients import GroupGradients
+from workers.trainer.group.holding import Shared
 from workers.trainer.group.phases import Stopwatch, Traffic
-from workers.trainer.group.shard import Shard, Shared
+from workers.trainer.group.shard import Shard
 from workers.trainer.steps import Steps
 
 WARM_UP = 2
@@ -54,7 +55,7 @@ class DataParallel:
     """One device of a group that has the whole model: what `Shard` is compared with."""
 
     def __init__(
-        self, spec: RunSpec, model: nn.Module, layout: Layout, rule: BatchNorm, shared: Shared, group: Gloo, watch: Any
+        self, spec: RunSpec, model: nn.Module, layout: Layout, rule: BatchNorm, shared: Shared, group: End, watch: Any
     ) -> None:
         self._group, self._watch = group, watch
         self._spec = spec
@@ -85,7 +86,8 @@ class DataParallel:
             self._watch.mark("data")
             steps.add(given)
         self._watch.mark("conv_backward")
-        self._gradients.hand_over()
+        for target, part in self._gradients.parts():
+            target.copy_(part)
         self._gradients.spread()
         self._watch.mark("gradient_exchange")
 
@@ -139,7 +141,7 @@ def _follow(setting: Setting, steps: int, rank: int, line: Line) -> None:
 def _run(setting: Setting, rank: int, steps: int) -> Word:
     spec, layout = setting.spec, setting.layout
     rule: BatchNorm = build_rule(catalog.BATCH_NORMS, spec.batch_norm)
-    group, watch, traffic = Gloo(setting.meeting, rank=rank, size=setting.devices), Stopwatch(), Traffic()
+    group, watch, traffic = meet(setting.meeting, rank=rank, size=setting.devices), Stopwatch(), Traffic()
     own_statistics = torch.zeros(rule.parts * layout.channels)
     served = torch.zeros_like(own_statistics) if rule.serves else torch.zeros(0)
     shared = Shared(*setting.vectors, own_statistics, served)
