@@ -178,3 +178,8 @@ def duration(seconds: float) -> str:
 
 def _counted(number: float, one: str, many: str) -> str:
     return f"{number:,g} {one if number == 1 else many}" if number < 1e6 else f"{number:,.0f} {many}"
+
+
+def spelt(metric: str) -> str:
+    """A metric's name as people write it: `among_five` → `among five`."""
+    return metric.replace("_", " ")

@@ -13,6 +13,7 @@ register = template.Library()
 register.filter("duration", words.duration)
 register.filter("bytes", words.size)
 register.filter("cause", words.cause)
+register.filter("spelt", words.spelt)
 
 
 @register.filter

@@ -115,7 +115,7 @@ def number(text: str) -> int:
 
 
 def columns_of(compared: Comparison) -> list[Column]:
-    columns = [Column(name, name.capitalize().replace("_", " "), "", short, two) for name in compared.metrics]
+    columns = [Column(name, words.spelt(name).capitalize(), "", short, two) for name in compared.metrics]
     columns += [
         Column("version", "Version", "", whole, whole),
         Column("updates_per_second", "Speed", "updates/s", three, two),

@@ -26,15 +26,22 @@ export function measured(value, digits = 4) {
   return value.toFixed(Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(size)))));
 }
 
+// A metric's name as people write it.
+export function spelt(name) {
+  return name.replaceAll("_", " ");
+}
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+// The unit in which so many bytes are a number that is easy to read, and its size.
+export function byteUnit(value) {
+  const power = value < 1 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(value) / 10));
+  return [UNITS[power], 1024 ** power];
+}
+
 export function bytes(value) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let size = value;
-  let unit = 0;
-  while (size >= 1024 && unit < units.length - 1) {
-    size /= 1024;
-    unit += 1;
-  }
-  return `${unit === 0 ? size : size.toFixed(1)} ${units[unit]}`;
+  const [unit, size] = byteUnit(value);
+  return `${size === 1 ? value : (value / size).toFixed(1)} ${unit}`;
 }
 
 export function clock(iso) {

@@ -1,5 +1,6 @@
 // The page of a run: the stream fills the store, the store feeds charts and panels.
 
+import { spelt } from "../format.js";
 import { Actions } from "./actions.js";
 import { Distribution, TimeShares } from "./charts/bars.js";
 import { AroundServer, TowardsValue, WithContext } from "./charts/besides.js";
@@ -108,7 +109,7 @@ function noticeMetrics(keys) {
     const name = /^(?:train|evaluation)\/(.*)$/.exec(key)?.[1];
     if (!name || name === "loss" || document.querySelector(`[data-metric="${CSS.escape(name)}"]`)) continue;
     const plot = el("div", { class: "plot", id: `chart-metric-${name}`, "data-metric": name });
-    byId("learning").append(el("figure", { class: "chart" }, el("figcaption", {}, el("h3", {}, name)), plot));
+    byId("learning").append(el("figure", { class: "chart" }, el("figcaption", {}, el("h3", {}, spelt(name))), plot));
     addMetric(plot);
   }
 }

@@ -1,6 +1,6 @@
 // Everything on the page that is not a chart.
 
-import { bytes, clock, duration, full, measured, whole } from "../format.js";
+import { bytes, clock, duration, full, measured, spelt, whole } from "../format.js";
 import { byId, el, say } from "./dom.js";
 import { swatch } from "./palette.js";
 
@@ -212,7 +212,7 @@ export class Members {
     const row = {
       swatch: el("span", { class: "swatch" }),
       title: el("span"),
-      where: el("td", { class: "muted nowrap" }),
+      where: el("td", { class: "muted" }),
       link: el("td", { class: "muted nowrap" }),
       state: el("span", { class: "state" }),
       staleness: el("td", { class: "number" }),
@@ -228,7 +228,7 @@ export class Members {
     for (const row of this.rows.values()) {
       const trainer = row.member?.role === "trainer";
       const staleness = trainer ? this.store.recent(row.member.worker, "staleness") : null;
-      say(row.staleness, staleness === null ? "–" : `${measured(staleness, 2)} versions`);
+      say(row.staleness, staleness === null ? "–" : measured(staleness, 2));
       const applied = trainer ? steps?.(row.member.worker) : null;
       say(row.gradients, applied ? whole(applied) : "–");
     }
@@ -361,7 +361,7 @@ export class Checkpoints {
   row(c) {
     const metrics = Object.entries(c.metrics)
       .filter(([name]) => name !== "version")
-      .map(([name, value]) => `${name} ${measured(value)}`)
+      .map(([name, value]) => `${spelt(name)} ${measured(value)}`)
       .join(", ");
     return el(
       "tr",

@@ -2,7 +2,7 @@
 
 import { measured } from "../../format.js";
 import { colour, inks } from "../palette.js";
-import { Chart, base, nameOf } from "./base.js";
+import { Chart, LEGIBLE, base, nameOf } from "./base.js";
 
 // How often each staleness occurred, in per cent of a trainer's gradients.
 export class Distribution extends Chart {
@@ -87,6 +87,7 @@ export class TimeShares extends Chart {
 
   layout() {
     const layout = base(inks());
+    layout.uniformtext = LEGIBLE;
     layout.barmode = "stack";
     layout.bargap = 0.35;
     layout.margin = { l: 74, r: 16, t: 8, b: 40 };

@@ -11,6 +11,9 @@ const CONFIG = {
   modeBarButtons: [["toImage", "resetScale2d"]],
 };
 
+// Words on bars: left out where they would have to be smaller.
+export const LEGIBLE = { mode: "hide", minsize: 10 };
+
 export class Chart {
   constructor(plot, store, focus) {
     this.plot = plot;

@@ -1,8 +1,8 @@
 // Machine groups: where the time of each device goes in a step, and what it sends.
 
-import { bytes, measured } from "../../format.js";
+import { byteUnit, bytes, measured } from "../../format.js";
 import { colour, inks, swatch } from "../palette.js";
-import { Chart, base } from "./base.js";
+import { Chart, LEGIBLE, base } from "./base.js";
 
 export const GROUP = /^group\/(\d+)\/(seconds|bytes)\/(.+)$/;
 const WAITS = "push";
@@ -63,6 +63,7 @@ class OfDevices extends Chart {
   traces() {
     const devices = this.devices();
     const totals = devices.map((device) => this.parts.reduce((sum, [name]) => sum + this.mean(device, name), 0));
+    this.measure(Math.max(0, ...totals));
     return this.parts.map(([name, words], index) => {
       const values = devices.map((device) => this.mean(device, name));
       return {
@@ -82,8 +83,12 @@ class OfDevices extends Chart {
     });
   }
 
+  // Choose a unit for bars as long as this.
+  measure() {}
+
   layout() {
     const layout = base(inks());
+    layout.uniformtext = LEGIBLE;
     layout.barmode = "stack";
     layout.bargap = 0.3;
     layout.margin = { l: 84, r: 16, t: 8, b: 40 };
@@ -111,8 +116,12 @@ export class PhaseBars extends OfDevices {
 export class TrafficBars extends OfDevices {
   constructor(plot, store, focus) {
     super(plot, store, focus, "bytes", TRAFFIC);
-    this.scale = 1e-6;
-    this.title = "MB that a device sends in a step";
+  }
+
+  measure(longest) {
+    const [unit, size] = byteUnit(longest);
+    this.scale = 1 / size;
+    this.title = `${unit} that a device sends in a step`;
   }
 
   told(value) {
