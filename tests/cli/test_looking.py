@@ -163,6 +163,9 @@ def test_nodes_are_listed_with_their_slots(shell: Shell, trained: tuple[Run, lis
     assert "online" in out
     assert "8.0 GiB" in out
     assert "of 5 idle" in out
+    facts = {"name": "NVIDIA H100", "memory_bytes": 80 << 30, "driver": "580.65", "capability": "9.0", "uuid": "GPU"}
+    Node.objects.update(environment={"gpus": [{"index": index} | facts for index in range(2)]})
+    assert "2 × NVIDIA H100" in shell("nodes").out
 
 
 def test_only_operators_drain_nodes(shell: Shell, trained: tuple[Run, list[Member]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from tests import factories
 from tests.web import rest
 from tests.web.rest import Asker, session
-from trainhub.models import Experiment, Project, Role, Run, RunState
+from trainhub.models import Experiment, Node, Project, Role, Run, RunState
+from workers.gpus import Gpu
 
 pytestmark = pytest.mark.django_db
 
@@ -178,6 +180,17 @@ def test_nodes_tell_their_slots(project: Project, queued: Run) -> None:
     [node] = session("carol").get("nodes").json()["items"]
     assert node["slots"]["total"] == 5
     assert node["online"]
+    assert node["gpus"] == []
+
+
+def test_nodes_tell_their_gpus(project: Project, queued: Run) -> None:
+    factories.gang(queued)
+    [node] = Node.objects.all()
+    found = asdict(Gpu(1, "GPU-1", "NVIDIA H100", 80 << 30, "580.65", "9.0"))
+    node.environment |= {"gpus": [found]}
+    node.save()
+    [told] = session("carol").get("nodes").json()["items"]
+    assert told["gpus"] == [{name: value for name, value in found.items() if name != "uuid"}]
 
 
 def test_runs_are_compared_in_one_answer(project: Project, alice: User) -> None:

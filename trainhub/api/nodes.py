@@ -31,6 +31,16 @@ class NodeSlots(Shape):
     """Of a node that is offline or drained none is."""
 
 
+class GpuShape(Shape):
+    index: int
+    """Its number on the machine, as `nvidia-smi` has it."""
+    name: str
+    memory_bytes: int
+    driver: str
+    capability: str
+    """CUDA's compute capability."""
+
+
 class NodeShape(Shape):
     """A machine with a node agent."""
 
@@ -40,6 +50,8 @@ class NodeShape(Shape):
     """It gets no new members."""
     cores: int
     memory_bytes: int
+    gpus: list[GpuShape]
+    """Those that it offers slots of."""
     address: str
     """Where members on other nodes reach its members. Empty: nowhere, and it takes whole runs only."""
     labels: dict[str, str]
@@ -94,6 +106,7 @@ def _line(node: Any) -> dict[str, Any]:
         "drained": node.drained,
         "cores": node.cores,
         "memory_bytes": node.memory_bytes,
+        "gpus": node.environment.get("gpus") or [],
         "address": node.address,
         "labels": node.labels,
         "shares_home": node.shares_home,

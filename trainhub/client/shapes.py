@@ -274,6 +274,14 @@ class NodeSlots(Shape):
     total: int
 
 
+class Gpu(Shape):
+    index: int
+    name: str
+    memory_bytes: int
+    driver: str = ""
+    capability: str = ""
+
+
 class Node(Shape):
     """A machine. A drained one gets no new members."""
 
@@ -282,6 +290,7 @@ class Node(Shape):
     drained: bool
     cores: int
     memory_bytes: int
+    gpus: list[Gpu] = []
     address: str = ""
     """Where members on other nodes reach its members. Empty: nowhere, and it takes whole runs only."""
     labels: dict[str, str] = {}

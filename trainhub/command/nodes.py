@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 from trainhub.client import Node
 from trainhub.command import service, telling
@@ -40,13 +41,14 @@ def tell(found: list[Node]) -> None:
             f"{each.slots.idle} of {each.slots.total} idle",
             telling.number(each.cores),
             telling.size(each.memory_bytes),
+            ", ".join(f"{count} × {name}" for name, count in Counter(g.name for g in each.gpus).items()) or "–",
             each.address or "–",
             ", ".join(f"{key}={value}" for key, value in sorted(each.labels.items())) or "–",
             telling.ago(each.seen_at),
         ]
         for each in found
     ]
-    headings = ("node", "state", "slots", "cores", "memory", "address", "labels", "seen")
+    headings = ("node", "state", "slots", "cores", "memory", "GPUs", "address", "labels", "seen")
     telling.table(headings, rows, right=("cores", "memory"))
     for each in found:
         if not each.shares_home:
