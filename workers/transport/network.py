@@ -256,7 +256,9 @@ class NetworkSession:
         self._word = None
         line, self._line = self._line, None
         if line is not None:
-            line.close()
+            line.link.break_off()  # whoever still talks over it finds it gone
+            with self._talking:
+                line.close()
 
     def _come_back(self) -> Line:
         line = self._reach(REJOIN_SECONDS)
