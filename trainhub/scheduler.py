@@ -40,6 +40,7 @@ class Scheduler:
         self.node_beats = BeatWatch()
         self.member_beats = BeatWatch()
         self.has_lock = False
+        self.stands_by = False
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -50,6 +51,9 @@ class Scheduler:
                 self.tick()
                 self.listener.wait(TICK_SECONDS)
             except (Error, psycopg.Error) as error:
+                if isinstance(error.__cause__, psycopg.errors.DeadlockDetected):
+                    log.warning("another transaction was in the way, and goes first: %s", error)
+                    continue  # it was rolled back, and the next tick does it again
                 log.warning("the database does not answer: %s", error)
                 self._let_go()
                 self.stop.wait(TICK_SECONDS)
@@ -118,6 +122,11 @@ class Scheduler:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY])
             row = cursor.fetchone()
         self.has_lock = bool(row and row[0])
+        if self.stands_by == self.has_lock:
+            self.stands_by = not self.has_lock
+            log.info(
+                "another scheduler is at work; this one stands by" if self.stands_by else "now it is this one's turn"
+            )
         return self.has_lock
 
     def _let_go(self) -> None:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from tests.runs.conftest import Stack, series
 from tests.waiting import eventually
 from trainhub.celery import app
-from trainhub.models import Artifact, Event, Member, Node, Run, RunState
+from trainhub.models import Artifact, Event, Member, Node, Run, RunState, Slot
 from workers.assignment import Role
 
 LEDGER: dict[str, Any] = {"kind": "ledger", "coordinates": 8, "compute_seconds": 0.005}
@@ -96,6 +96,28 @@ def test_a_submission_is_kept_while_scheduler_and_agent_are_dead(stack: Stack) -
     stack.start("agent")
     stack.start("scheduler")
     stack.wait(run, RunState.COMPLETED)
+
+
+def test_a_deadlock_costs_a_moment(stack: Stack) -> None:
+    """Somebody locks two of the slots in the other order, one before and one after the scheduler has locked its own."""
+    first, _, third, *_ = Slot.objects.filter(kind="cpu").order_by("pk").values_list("pk", flat=True)
+    somebody = connection.get_new_connection(connection.get_connection_params())
+    somebody.autocommit = False
+    try:
+        somebody.execute("SELECT 1 FROM trainhub_slot WHERE id = %s FOR UPDATE", [third])
+        run = stack.submit(problem=LEDGER, budget={"updates": 50})
+        eventually(somebody_waits)
+        somebody.execute("SELECT 1 FROM trainhub_slot WHERE id = %s FOR UPDATE", [first])
+    finally:
+        somebody.close()
+    stack.wait(run, RunState.COMPLETED, seconds=10)
+    assert "goes first: deadlock detected" in (stack.folder / "scheduler.log").read_text(), "the fault did not fire"
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        return cursor.fetchone() is not None
 
 
 def test_connections_cut_in_mid_run_cost_nothing(stack: Stack) -> None:

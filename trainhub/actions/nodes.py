@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from trainhub.actions import announce, audit
+from trainhub.actions import announce, audit, slots
 from trainhub.models import Node, Slot
 
 
@@ -56,6 +56,7 @@ def register(machine: Machine, agent: uuid.UUID) -> Node:
     node, _ = Node.objects.update_or_create(
         name=machine.name, defaults=told, create_defaults=told | {"registered_at": now}
     )
+    slots.lock(Slot.objects.filter(node=node))
     for kind, count in machine.slots.items():
         for index in range(count):
             Slot.objects.update_or_create(node=node, kind=kind, index=index, defaults={"retired": False})

@@ -98,13 +98,8 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
     """Reserve the slots and write the gang, all or nothing. Empty: the run or a slot went to somebody else."""
     with transaction.atomic():
         run = runs.lock(Run(pk=run_id))
-        taken = {
-            s.pk: s
-            for s in offered()
-            .filter(pk__in=[f.id for f in chosen], member=None)
-            .select_related("node")
-            .select_for_update(of=("self",))
-        }
+        wanted = offered().filter(pk__in=[f.id for f in chosen], member=None)
+        taken = {slot.pk: slot for slot in slots.lock(wanted.select_related("node"))}
         if run.state != RunState.QUEUED or len(taken) != len(chosen):
             return []
         now = timezone.now()
@@ -220,12 +215,18 @@ def replace(run: Run, worker: int, free: Sequence[Free]) -> Member | None:
     """Give trainer `worker`'s place to a new member, on slots of one node. None: the run or a slot went elsewhere."""
     with transaction.atomic():
         run = runs.lock(run)
-        idle = offered().filter(pk__in=[f.id for f in free], member=None)
-        taken = list(idle.select_for_update(of=("self",)).order_by("index"))
+        taken = {s.pk: s for s in slots.lock(offered().filter(pk__in=[f.id for f in free], member=None))}
         if len(taken) != len(free) or run.state not in REPLACING or run.wish:
             return None
         attempt = Attempt.objects.get(run=run, number=run.attempt)
-        member = slots.reserve(taken, attempt, rank=worker + 1, worker=worker, may_serve=False, now=timezone.now())
+        member = slots.reserve(
+            [taken[f.id] for f in free],
+            attempt,
+            rank=worker + 1,
+            worker=worker,
+            may_serve=False,
+            now=timezone.now(),
+        )
         events.record(run, "replaced", f"{member.place} takes the place of trainer {worker}", member=member)
         announce.wake_node(free[0].node)
         return member

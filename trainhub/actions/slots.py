@@ -1,11 +1,14 @@
-"""Slots: given to members, taken back. Every giving raises the slot's fencing token."""
+"""Slots: given to members, taken back. Every giving raises the slot's fencing token.
+
+Whoever locks several slots does so by `lock`: in one order everywhere, so that no two wait for each other.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from trainhub.models import Attempt, Member, MemberState, Run, Slot
@@ -13,6 +16,11 @@ from workers.assignment import Outcome
 
 FIRST_RING = dt.timedelta(seconds=1)
 """How long after the first ring a silent node is rung again."""
+
+
+def lock(slots: QuerySet[Slot]) -> list[Slot]:
+    """Lock these slots in the caller's transaction."""
+    return list(slots.select_for_update(of=("self",)).order_by("pk"))
 
 
 def reserve(
@@ -42,7 +50,8 @@ def reserve(
 
 def free(member: Member) -> None:
     """Give the member's slots back, unless they belong to somebody else by now."""
-    Slot.objects.filter(member=member).update(member=None)
+    held = lock(Slot.objects.filter(member=member))
+    Slot.objects.filter(pk__in=[slot.pk for slot in held], member=member).update(member=None)
 
 
 def release_unanswered(run: Run) -> None:

@@ -42,7 +42,7 @@ class DcAsgd(Compensation):
 
     def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
-        return change.mul_(gradient).mul_(gradient).mul_(self._lam).add_(gradient)
+        return torch.addcmul(gradient, change.mul_(gradient), gradient, value=self._lam, out=change)
 
     def fragment(self) -> Fragment:
         return Fragment("g += lam * g * g * (w - base);", scalars=("lam",), reads_base=True)
@@ -58,7 +58,7 @@ class DcAsgdAdaptive(Compensation):
         self._weights = space.weights
         self._mean_squares = space.zeros_per_worker()
         self._tiles = [space.cut(of_worker) for of_worker in self._mean_squares]
-        self._scratch, self._root = space.scratch(), space.scratch()
+        self._scratch, self._square, self._inverse = space.scratch(), space.scratch(), space.scratch()
 
     def state(self) -> dict[str, Tensor]:
         return {"mean_squares": self._mean_squares}
@@ -67,11 +67,12 @@ class DcAsgdAdaptive(Compensation):
         return self._lam0, MEMORY, 1.0 - MEMORY, FLOOR
 
     def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
-        mean_square = self._tiles[worker][index]
-        mean_square.mul_(MEMORY).addcmul_(gradient, gradient, value=1.0 - MEMORY)
-        root = torch.add(mean_square, FLOOR, out=self._root[: gradient.numel()]).sqrt_()
-        change = torch.sub(self._weights[index], base, out=self._scratch[: gradient.numel()])
-        return change.mul_(gradient).mul_(gradient).div_(root).mul_(self._lam0).add_(gradient)
+        mean_square, size = self._tiles[worker][index], gradient.numel()
+        square = torch.mul(gradient, gradient, out=self._square[:size])
+        mean_square.lerp_(square, 1.0 - MEMORY)
+        inverse = torch.add(mean_square, FLOOR, out=self._inverse[:size]).rsqrt_()
+        change = torch.sub(self._weights[index], base, out=self._scratch[:size]).mul_(square)
+        return torch.addcmul(gradient, change, inverse, value=self._lam0, out=change)
 
     def fragment(self) -> Fragment:
         return Fragment(

@@ -40,7 +40,7 @@ class GapAware(MomentumOwner):
         self._velocity, self._average = space.zeros(), space.zeros()
         self._count = torch.zeros(1)
         self._velocities, self._averages = space.cut(self._velocity), space.cut(self._average)
-        self._direction, self._scale, self._drift = (space.scratch() for _ in range(3))
+        self._decayed, self._scale, self._drift = (space.scratch() for _ in range(3))
 
     def state(self) -> dict[str, Tensor]:
         return {"velocity": self._velocity, "average": self._average, "count": self._count}
@@ -53,15 +53,15 @@ class GapAware(MomentumOwner):
     def adjust(self, index: int, worker: int, gradient: Tensor, base: Tensor, terms: Terms) -> Tensor:
         root_correction = terms[2]
         weights, velocity, average = self._weights[index], self._velocities[index], self._averages[index]
-        size = gradient.numel()
-        direction = torch.add(gradient, weights, alpha=self._decays[index], out=self._direction[:size])
-        moved = velocity if self._gamma else direction
+        size, decay = gradient.numel(), self._decays[index]
+        raw = torch.add(gradient, weights, alpha=decay, out=self._decayed[:size]) if decay else gradient
+        moved = velocity if self._gamma else raw
         average.mul_(MEMORY).addcmul_(moved, moved, value=1.0 - MEMORY)
-        unit = torch.sqrt(average, out=self._scale[:size]).div_(root_correction).add_(FLOOR).mul_(self._eta_max)
-        # g / (1 + gap / C) = g C / (C + gap)
-        direction.mul_(unit)
+        # g / (1 + gap / C) = g U / (U + gap / n), where C = n U: each operation walks the tile once more.
+        unit = torch.sqrt(average, out=self._scale[:size]).add_(FLOOR * root_correction)
         gap = torch.sub(weights, base, out=self._drift[:size]).abs_()
-        direction.div_(unit.add_(gap))
+        below = torch.add(unit, gap, alpha=root_correction / self._eta_max, out=gap)
+        direction = unit.mul_(raw).div_(below)
         if not self._gamma:
             return direction
         velocity.mul_(self._gamma).add_(direction)
