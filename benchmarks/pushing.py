@@ -23,6 +23,7 @@ from workers.server.core import ParameterServer
 from workers.server.setup import build_model, build_rule
 from workers.spec import RunSpec
 from workers.transport.base import Report
+from workers.transport.patience import cores_for
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 
 REPORT = Report(1.0, 1.0, 0.001, 0.001, 0.001, (1.0,))
@@ -51,7 +52,8 @@ class Pusher:
         manifest = layout.manifest([m.name for m in problem.metrics])
         size = SlotSize.trainer(layout, build_rule(catalog.BATCH_NORMS, spec.batch_norm))
         mine = assignment(spec, folder, Role.TRAINER, worker)
-        self.session = SharedMemorySession(mine, StopSignal(), manifest, size)
+        has_core = cores_for(spec.slots)
+        self.session = SharedMemorySession(mine, StopSignal(), manifest, size, has_core=has_core)
         self._step = 0
 
     def start(self) -> None:

@@ -25,6 +25,7 @@ from workers.server.telemetry import Telemetry
 from workers.transport import frames
 from workers.transport.frames import Frame, FrameError, Kind
 from workers.transport.gateway import Gateway
+from workers.transport.patience import cores_for
 from workers.transport.refusals import Refusals
 from workers.transport.relay import Terms
 from workers.transport.shared_memory import SlotSize, check_room
@@ -104,7 +105,8 @@ class Server:
         trainer, evaluator = SlotSize.trainer(layout, self._core.rules.batch_norm), SlotSize.evaluator(layout)
         workers = self._spec.workers.max
         check_room(workers * trainer.size_bytes + evaluator.size_bytes, f"a run of {workers} trainers")
-        return Identity(self._assignment, layout.manifest(self._run.metrics), trainer, evaluator, workers)
+        manifest, has_cores = layout.manifest(self._run.metrics), cores_for(self._spec.slots)
+        return Identity(self._assignment, manifest, trainer, evaluator, workers, has_cores)
 
     def _open_door(self, identity: Identity) -> Gateway | None:
         """Listen for trainers of other hosts. None: this run has none, and no port is opened."""

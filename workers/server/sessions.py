@@ -12,7 +12,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from workers.server.memory import Memory
 from workers.server.passes import HandOver
 from workers.transport import frames
 from workers.transport.frames import Frame, JoinBody, Kind
+from workers.transport.patience import Patience
 from workers.transport.shared_memory import RECEIVE_BYTES, Slot, SlotSize
 
 BACKLOG = 1024
@@ -48,6 +49,8 @@ class Identity:
     trainer: SlotSize
     evaluator: SlotSize
     workers: int
+    has_cores: bool = False
+    """Whether the run's processes have a core each, were they all here."""
 
 
 class Session:
@@ -164,6 +167,7 @@ class Sessions:
         self._by_fd: dict[int, Session] = {}
         self._slots = 0
         self._epoll = select.epoll()
+        self._patience = Patience(looks=identity.has_cores)
         self._listener = self._listen(identity.assignment.endpoint)
         self._epoll.register(self._listener, select.EPOLLIN)
         self._epoll.register(stop.fileno(), select.EPOLLIN)
@@ -194,7 +198,7 @@ class Sessions:
     def poll(self, timeout_seconds: float) -> list[Session]:
         """Wait for something to happen; returns the sessions that have something to say."""
         speaking = []
-        for fd, _ in self._epoll.poll(timeout_seconds):
+        for fd, _ in self._wait(timeout_seconds):
             session = self._by_fd.get(fd)
             if session is not None:
                 speaking.append(session)
@@ -203,6 +207,14 @@ class Sessions:
             elif fd == self._stop.fileno():
                 self._epoll.unregister(fd)  # it stays readable; `requested` tells
         return speaking
+
+    def _wait(self, timeout_seconds: float) -> Sequence[tuple[int, int]]:
+        began = time.perf_counter()
+        poll, patience = self._epoll.poll, self._patience
+        found = (patience.look(poll) if timeout_seconds else ()) or poll(timeout_seconds)
+        if found or timeout_seconds:
+            patience.waited(time.perf_counter() - began)
+        return found
 
     def _accept(self) -> None:
         try:

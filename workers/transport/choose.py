@@ -8,6 +8,7 @@ from workers.process import Child
 from workers.transport.base import TrainerSession
 from workers.transport.delayed import DelayedSession, Line
 from workers.transport.network import NetworkSession
+from workers.transport.patience import cores_for
 from workers.transport.shared_memory import SharedMemorySession, SlotSize
 from workers.transport.tls import SCHEME
 
@@ -27,7 +28,7 @@ def connect(child: Child, manifest: bytes, size: SlotSize) -> TrainerSession:
     if remote:
         session = NetworkSession(assignment, child.stop, manifest, size, spec=spec)
     else:
-        session = SharedMemorySession(assignment, child.stop, manifest, size)
+        session = SharedMemorySession(assignment, child.stop, manifest, size, has_core=cores_for(spec.slots))
     line = Line.of(spec.delays, assignment.worker)
     if line is None and remote and spec.waiting.kind == "candidate":
         line = NO_DELAY  # Sending takes a while, and who never waits does not wait for that either.

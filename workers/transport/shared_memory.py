@@ -35,6 +35,7 @@ from workers.process import StopSignal
 from workers.transport import cuda_ipc, frames
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
 from workers.transport.frames import Frame, JoinBody, Kind
+from workers.transport.patience import Patience
 
 FOLDER = Path("/dev/shm")
 PAGE_BYTES = 4096
@@ -218,7 +219,8 @@ class RefusedByServer(Failure):
 class ClientSession:
     """A child's end of its socket to the server: join, then frames one after another."""
 
-    def __init__(self, assignment: Assignment, stop: StopSignal) -> None:
+    def __init__(self, assignment: Assignment, stop: StopSignal, *, has_core: bool = False) -> None:
+        """`has_core`: whether this child need not share one."""
         self._assignment = assignment
         self._stop = stop
         self._sent = 0
@@ -227,6 +229,8 @@ class ClientSession:
         self._frames: list[Frame] = []
         self.examples = 0
         self.socket = self._connect()
+        self._patience, self._poll = Patience(looks=has_core), select.poll()
+        self._poll.register(self.socket, select.POLLIN)
 
     def _connect(self) -> socket.socket:
         """Connect as soon as the server listens; it may have been forked after this child."""
@@ -288,6 +292,8 @@ class ClientSession:
     def receive(self) -> Frame:
         """The next frame. Raises RunEnded, Failure when the server refuses us, ServerLost when it hangs up."""
         while not self._frames:
+            began = time.perf_counter()
+            self._patience.look(self._poll.poll)
             try:
                 data = self.socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
@@ -296,6 +302,7 @@ class ClientSession:
                 raise ServerLost(f"the server hung up: {error}") from None
             if not data:
                 raise ServerLost("the server hung up")
+            self._patience.waited(time.perf_counter() - began)
             self._frames = self._decoder.feed(data)
         frame = self._frames.pop(0)
         self._received += 1
@@ -345,8 +352,10 @@ class ClientSession:
 class SharedMemorySession(ClientSession):
     """A trainer's session: `workers.transport.base.TrainerSession` over a slot."""
 
-    def __init__(self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize) -> None:
-        super().__init__(assignment, stop)
+    def __init__(
+        self, assignment: Assignment, stop: StopSignal, manifest: bytes, size: SlotSize, *, has_core: bool = False
+    ) -> None:
+        super().__init__(assignment, stop, has_core=has_core)
         self._slot = slot = self.join(manifest, size, gpu=assignment.gpu)
         self._version = 0
         handle = self.expect(Kind.MEMORY).body if assignment.gpu else b""
