@@ -72,7 +72,7 @@ def test_a_run_on_a_compiled_kernel_comes_out_again_to_the_bit(tmp_path: Path, c
 
 @COMPILES
 def test_a_replay_refuses_a_kernel_that_this_machine_does_not_make(tmp_path: Path) -> None:
-    with Gang(spec_of(budget={"updates": 3}), tmp_path, evaluator=False) as gang:
+    with Gang(spec_of(budget={"updates": 3}), tmp_path) as gang:
         gang.end()
         log = log_of(gang)
     assert log.header.kernel == EAGER
@@ -83,7 +83,7 @@ def test_a_replay_refuses_a_kernel_that_this_machine_does_not_make(tmp_path: Pat
 @COMPILES
 def test_the_first_server_has_the_kernel_made_and_the_next_one_uses_it(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
-    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(folder), evaluator=False) as gang:
+    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(folder)) as gang:
         gang.end()
         [told] = gang.server.events("kernel")
         assert "being made" in told.message
@@ -92,7 +92,7 @@ def test_the_first_server_has_the_kernel_made_and_the_next_one_uses_it(tmp_path:
     while not list(folder.glob("*.so")):
         assert time.monotonic() < deadline, "the kernel was not made"
         time.sleep(0.05)
-    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(folder), run=2, evaluator=False) as gang:
+    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(folder), run=2) as gang:
         gang.end()
         [told] = gang.server.events("kernel")
         assert "one compiled loop" in told.message
@@ -106,7 +106,7 @@ def test_a_damaged_kernel_is_thrown_away_and_the_run_goes_on(tmp_path: Path) -> 
     folder.mkdir()
     damaged = folder / f"{compiling.name_of(text)}.so"
     damaged.write_bytes(b"no program")
-    with Gang(spec, tmp_path, kernels=str(folder), evaluator=False) as gang:
+    with Gang(spec, tmp_path, kernels=str(folder)) as gang:
         assert gang.end().version == 3
         [told] = gang.server.events("kernel")
     assert "damaged" in told.message or compiling.compiler() is None
@@ -116,7 +116,7 @@ def test_a_damaged_kernel_is_thrown_away_and_the_run_goes_on(tmp_path: Path) -> 
 def test_a_folder_that_cannot_be_used_costs_the_kernel_and_not_the_run(tmp_path: Path) -> None:
     in_the_way = tmp_path / "kernels"
     in_the_way.write_text("a file where a folder should be")
-    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(in_the_way), evaluator=False) as gang:
+    with Gang(spec_of(budget={"updates": 3}), tmp_path, kernels=str(in_the_way)) as gang:
         assert gang.end().version == 3
         [told] = gang.server.events("kernel")
         assert log_of(gang).header.kernel == EAGER
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_used_costs_the_kernel_and_not_the_run(tmp_path:
 def test_gradients_that_wait_are_taken_in_together_and_each_counts_once(tmp_path: Path) -> None:
     # A walk over a million coordinates takes longer than a ledger's gradient, so that pushes queue up behind it.
     spec = spec_of(problem={"kind": "ledger", "coordinates": 1_000_000}, workers=6, budget={"updates": 240})
-    with Gang(spec, tmp_path, evaluator=False) as gang:
+    with Gang(spec, tmp_path) as gang:
         assert gang.end().version == 240
         skips = gang.server.series(events.SKIP)
         staleness = gang.server.series(events.STALENESS)
