@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from workers.assignment import SERVER_WORKER, Assignment
 from workers.process import StopSignal
 from workers.server.memory import Memory
 from workers.server.passes import HandOver
 from workers.transport import frames
-from workers.transport.frames import Frame, JoinBody, Kind
+from workers.transport.frames import Fields, Frame, JoinBody, Kind
 from workers.transport.patience import Patience
 from workers.transport.shared_memory import RECEIVE_BYTES, Slot, SlotSize
 
@@ -135,21 +136,18 @@ class Session:
         except OSError:
             raise Hangup from None
 
-    def send(self, kind: Kind, *, flags: int = 0, version: int = 0, step: int = 0, body: bytes = b"") -> None:
+    def send(self, kind: Kind, **fields: Unpack[Fields]) -> None:
         """Send a frame, of a few bytes. A peer that does not read them is as good as gone: raises Hangup."""
         a = self._assignment
         self.sent += 1
         data = frames.pack(
             kind,
-            flags=flags,
             run=a.run,
             epoch=a.epoch,
             member=a.member,
             worker=SERVER_WORKER,
             sequence=self.sent,
-            version=version,
-            step=step,
-            body=body,
+            **fields,
         )
         try:
             if self.socket.send(data) != len(data):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypedDict
 
 MAGIC = 0x54485031
 HEADER = struct.Struct("<IHHIQQQqQQQQQQd")
@@ -63,6 +63,19 @@ class Frame(NamedTuple):
     """In PUSH: how many are in it. In WEIGHTS: how many have been applied in all."""
     scale: float
     """In PUSH: what the learner asks for. 0: it leaves the scale to the server's rule."""
+    body: bytes
+
+
+class Fields(TypedDict, total=False):
+    """What a sender may say beside what each of its frames says: see `Frame`. Left out: 0, and no body."""
+
+    flags: int
+    base_version: int
+    version: int
+    step: int
+    staleness: int
+    gradients: int
+    scale: float
     body: bytes
 
 

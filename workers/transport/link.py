@@ -14,10 +14,10 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Unpack
 
 from workers.transport import frames, tls
-from workers.transport.frames import HEADER, Frame, FrameError, Kind
+from workers.transport.frames import HEADER, Fields, Frame, FrameError, Kind
 from workers.transport.tls import LINK_SECONDS, LinkLost, Unwelcome
 
 SEND_BYTES = 256 * 1024
@@ -69,37 +69,18 @@ class Link:
 
     # ------------------------------------------------------------ out
 
-    def gather(
-        self,
-        kind: Kind,
-        *,
-        flags: int = 0,
-        base_version: int = 0,
-        version: int = 0,
-        step: int = 0,
-        staleness: int = 0,
-        gradients: int = 0,
-        scale: float = 0.0,
-        body: bytes = b"",
-    ) -> None:
+    def gather(self, kind: Kind, **fields: Unpack[Fields]) -> None:
         """Put a frame behind what is to be sent next."""
         self._sent += 1
         own = self._own
         self._gathered += frames.pack(
             kind,
-            flags=flags,
             run=own.run,
             epoch=own.epoch,
             member=own.member,
             worker=own.worker,
             sequence=self._sent,
-            base_version=base_version,
-            version=version,
-            step=step,
-            staleness=staleness,
-            gradients=gradients,
-            scale=scale,
-            body=body,
+            **fields,
         )
 
     def payload(self, data: memoryview) -> None:

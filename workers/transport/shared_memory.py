@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from workers.methods.batch_norm.base import BatchNorm
 from workers.process import StopSignal
 from workers.transport import cuda_ipc, frames
 from workers.transport.base import ANSWER_SECONDS, JOIN_SECONDS, Answer, Report, RunEnded
-from workers.transport.frames import Frame, JoinBody, Kind
+from workers.transport.frames import Fields, Frame, JoinBody, Kind
 from workers.transport.patience import Patience
 
 FOLDER = Path("/dev/shm")
@@ -252,32 +252,17 @@ class ClientSession:
             self._stop.wait(CONNECT_PAUSE_SECONDS)
         raise ServerLost(f"no server listens at {self._assignment.endpoint}")
 
-    def send(
-        self,
-        kind: Kind,
-        *,
-        flags: int = 0,
-        base_version: int = 0,
-        step: int = 0,
-        scale: float = 0.0,
-        gradients: int = 0,
-        body: bytes = b"",
-    ) -> None:
+    def send(self, kind: Kind, **fields: Unpack[Fields]) -> None:
         a = self._assignment
         self._sent += 1
         data = frames.pack(
             kind,
-            flags=flags,
             run=a.run,
             epoch=a.epoch,
             member=a.member,
             worker=a.worker,
             sequence=self._sent,
-            base_version=base_version,
-            step=step,
-            scale=scale,
-            gradients=gradients,
-            body=body,
+            **fields,
         )
         try:
             self.socket.sendall(data)

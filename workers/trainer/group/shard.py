@@ -53,7 +53,46 @@ class ShardSteps(Steps):
         return loss, metrics
 
 
-class Shard:
+class GroupDevice:
+    """One device of a group, whatever it has of the model: its part of each batch, and its backward passes."""
+
+    def __init__(self, spec: RunSpec, group: Collectives, phases: Phases) -> None:
+        self._spec, self._group, self._phases = spec, group, phases
+        self.images = Slices.even(spec.batch_size, group.size, "examples of a batch")
+        self._gradients: GroupGradients
+
+    @property
+    def rows(self) -> slice:
+        """This device's part of each batch."""
+        return self.images.of(self._group.rank)
+
+    def begin(self, steps: Steps, step: int, batch: Callable[[int], Any]) -> Any:
+        """Begin gradient number `step`; returns its first batch. `batch` gives this device's part of one, by its
+        number."""
+        steps.begin(step)
+        return batch(step * self._spec.accumulation)
+
+    def _backward(
+        self,
+        steps: Steps,
+        step: int,
+        first: Any,
+        batch: Callable[[int], Any],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """All batches of a step that has begun; what the last one finishes goes out at once."""
+        self._gradients.begin()
+        count = self._spec.accumulation
+        for index in range(count):
+            if index + 1 == count:
+                self._gradients.send()
+            given = batch(step * count + index) if index else first
+            self._phases.mark("data")
+            steps.add(given, meanwhile)
+            self._phases.mark("conv_backward")
+
+
+class Shard(GroupDevice):
     """Computes this device's part of a step. The model becomes its own: parts of it are views of what it holds."""
 
     def __init__(
@@ -68,10 +107,10 @@ class Shard:
         device: Device = HOST,
     ) -> None:
         """Takes the model as it was built, in host memory. Raises SpecError or Failure where it can't be cut."""
-        self._spec, self._group, self._phases, self._device = spec, group, phases, device
+        super().__init__(spec, group, phases)
+        self._device = device
         head = head_of(model)
         classes = head.slices(group.size)
-        self.images = Slices.even(spec.batch_size, group.size, "examples of a batch")
         self._holding = holding = Holding(layout, head, classes, group.rank, shared, device)
         # In this order: all of the last layer never gets to a device that holds but a slice of it.
         self._layer = ShardedLinear(*head.rows_of(layout, holding.weights), Cut(group, self.images, classes, phases))
@@ -93,11 +132,6 @@ class Shard:
         except ValueError as error:
             raise Failure(Cause.SPEC, str(error)) from None
 
-    @property
-    def rows(self) -> slice:
-        """This device's part of each batch."""
-        return self.images.of(self._group.rank)
-
     def steps_of(self, problem: Problem, worker: int) -> ShardSteps:
         """The steps of trainer `worker`'s group on this device."""
         rank, layer = self._group.rank, self._layer
@@ -106,12 +140,6 @@ class Shard:
     def bring(self) -> None:
         """New weights are there: compute with them from now on."""
         self._holding.bring()
-
-    def begin(self, steps: ShardSteps, step: int, batch: Callable[[int], Any]) -> Any:
-        """Begin gradient number `step`; returns its first batch. `batch` gives this device's part of one, by its
-        number."""
-        steps.begin(step)
-        return batch(step * self._spec.accumulation)
 
     def step(
         self,
@@ -125,15 +153,7 @@ class Shard:
 
         `meanwhile` is called while a GPU computes, once a batch.
         """
-        self._gradients.begin()
-        count = self._spec.accumulation
-        for index in range(count):
-            if index + 1 == count:
-                self._gradients.send()
-            given = batch(step * count + index) if index else first
-            self._phases.mark("data")
-            steps.add(given, meanwhile)
-            self._phases.mark("conv_backward")
+        self._backward(steps, step, first, batch, meanwhile)
         self._holding.give(self._gradients.parts())
         self._phases.mark("gradient_exchange")
 

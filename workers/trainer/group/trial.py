@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from workers.events import PHASES, TRAFFIC
 from workers.failures import user_code
 from workers.layout import Layout
 from workers.methods.batch_norm.base import BatchNorm
-from workers.methods.hybrid.base import Slices
+from workers.methods.hybrid.base import Phases
 from workers.methods.hybrid.synced_layer import synchronise
 from workers.problems.base import Problem
 from workers.server.setup import build_model, build_rule
@@ -32,7 +33,7 @@ from workers.trainer.group.ends import End, meet
 from workers.trainer.group.gradients import GroupGradients
 from workers.trainer.group.holding import Shared
 from workers.trainer.group.phases import Stopwatch, Traffic
-from workers.trainer.group.shard import Shard
+from workers.trainer.group.shard import GroupDevice, Shard
 from workers.trainer.steps import Steps
 
 WARM_UP = 2
@@ -51,45 +52,34 @@ class Measured:
     """Memory that each device has for itself."""
 
 
-class DataParallel:
+class DataParallel(GroupDevice):
     """One device of a group that has the whole model: what `Shard` is compared with."""
 
     def __init__(
-        self, spec: RunSpec, model: nn.Module, layout: Layout, rule: BatchNorm, shared: Shared, group: End, watch: Any
+        self,
+        spec: RunSpec,
+        model: nn.Module,
+        layout: Layout,
+        rule: BatchNorm,
+        shared: Shared,
+        group: End,
+        phases: Phases,
     ) -> None:
-        self._group, self._watch = group, watch
-        self._spec = spec
-        self.images = Slices.even(spec.batch_size, group.size, "examples of a batch")
+        super().__init__(spec, group, phases)
         layout.bind(model, shared.weights, shared.served if rule.serves else shared.buffers)
         synchronise(model, layout.places, rule, shared.served, shared.buffers, group, self.images)
         self._model = model.train()
         self._gradients = GroupGradients(model, layout, shared.gradient, group)
 
-    @property
-    def rows(self) -> slice:
-        return self.images.of(self._group.rank)
-
     def steps_of(self, problem: Problem, worker: int) -> Steps:
         return Steps(problem, self._model, self._spec, worker)
 
-    def begin(self, steps: Steps, step: int, batch: Any) -> Any:
-        steps.begin(step)
-        return batch(step * self._spec.accumulation)
-
-    def step(self, steps: Steps, step: int, first: Any, batch: Any) -> None:
-        self._gradients.begin()
-        count = self._spec.accumulation
-        for index in range(count):
-            if index + 1 == count:
-                self._gradients.send()
-            given = batch(step * count + index) if index else first
-            self._watch.mark("data")
-            steps.add(given)
-        self._watch.mark("conv_backward")
+    def step(self, steps: Steps, step: int, first: Any, batch: Callable[[int], Any]) -> None:
+        self._backward(steps, step, first, batch)
         for target, part in self._gradients.parts():
             target.copy_(part)
         self._gradients.spread()
-        self._watch.mark("gradient_exchange")
+        self._phases.mark("gradient_exchange")
 
 
 @dataclass(frozen=True)
