@@ -99,5 +99,19 @@ class Dying(Headed):
         return super().loss(model, batch)
 
 
+class Failing(Headed):
+    """Device `rank` can't make the loss of its batch number `at`."""
+
+    def __init__(self, at: int, rank: int) -> None:
+        super().__init__()
+        self._at, self._rank, self._count = at, rank, 0
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        self._count += model.training
+        if self._count == self._at and _rank(model.get_submodule("linear")) == self._rank:
+            raise ZeroDivisionError("a batch that this device can't take")
+        return super().loss(model, batch)
+
+
 def _rank(layer: nn.Module) -> int:
     return layer.cut.group.rank if isinstance(layer, ShardedLinear) else -1

@@ -165,6 +165,17 @@ def test_an_error_of_the_problem_names_the_device(tmp_path: Path) -> None:
         assert "cross_entropy of the model's output, as it is" in word.detail
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_device_that_fails_alone_ends_its_group_at_once(tmp_path: Path, rank: int) -> None:
+    problem = {"kind": "python", "target": "tests.engine.headed:Failing", "parameters": {"at": 20, "rank": rank}}
+    with Gang(spec_of(**HEADED | hybrid(3) | {"problem": problem, "workers": 1}), tmp_path) as gang:
+        word = gang.trainers[0].end()  # within seconds, where its exchanges would wait for minutes
+        assert word is not None
+        assert (word.outcome, word.cause) == (Outcome.FAILED, Cause.USER_CODE)
+        assert "a batch that this device can't take" in word.detail
+        assert word.detail.startswith(f"device {rank} of 3 of machine group 0") == (rank > 0)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_learns_and_is_evaluated_as_the_ordinary_model(tmp_path: Path, precision: str) -> None:
     with Gang(spec_of(**CNN | hybrid(2), workers=2, budget={"passes": 8}, precision=precision), tmp_path) as gang:

@@ -33,6 +33,7 @@ SILENCE_SECONDS = 180.0
 DIAGNOSIS_SECONDS = 2.0
 """How long the leader looks for the device that died, when a collective says that one has."""
 FAREWELL_SECONDS = 5.0
+LEAVING_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1
 
 
@@ -207,6 +208,7 @@ def _live(rank: int, line: Line, live: Callable[[int, Line], None], leader: int)
         _die_with(leader)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Thread(target=_leave_with, args=(line,), name="watch over the leader", daemon=True).start()
         live(rank, line)
         code = 0
     except Failure as failure:
@@ -222,8 +224,17 @@ def _live(rank: int, line: Line, live: Callable[[int, Line], None], leader: int)
 
 def _tell(line: Line, cause: Cause, detail: str) -> None:
     with contextlib.suppress(OSError):
+        # And then it ends: the others wait for its part of an exchange. What it has said can be read all the same.
         line.say({"failed": detail, "cause": str(cause)})
-        line.hear()  # the leader hangs up when it has read that
+
+
+def _leave_with(line: Line) -> None:
+    """Leave when the leader hangs up, also out of an exchange that waits for its part and would for minutes."""
+    poll = select.poll()
+    poll.register(line.socket, 0)  # nothing but its end
+    poll.poll()
+    time.sleep(LEAVING_SECONDS)  # who is not in one leaves by itself
+    os._exit(0)
 
 
 def _die_with(leader: int) -> None:
