@@ -1,9 +1,9 @@
 """A machine group as one asynchronous trainer: one session, one version, one push for all of its devices.
 
-All devices map the leader's hand-over slot. Their parameters are views of its weights, each device's slice of the last
-layer is a range of it, and each writes its own part of the gradient into it. Only the leader talks to the server: it
-pushes when all devices have written, and lets them go on when new weights are there. So a group that dies in the middle
-of a step has pushed nothing, and to the server it is a trainer like any other.
+All devices map the leader's hand-over slot. On CPUs their parameters are views of its weights, and each device's slice
+of the last layer is a range of it; a GPU has copies of its own part. Each writes its part of the gradient into it. Only
+the leader talks to the server: it pushes when all devices have written, and lets them go on when new weights are there.
+So a group that dies in the middle of a step has pushed nothing, and to the server it is a trainer like any other.
 """
 
 from __future__ import annotations
