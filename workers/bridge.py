@@ -174,12 +174,12 @@ class Supervisor:
         """Where the child computes: a trainer on its slot's GPU, a machine group on those of all its slots; the server
         where all of its trainers are, if that is one GPU of this node, so that nothing leaves it; everybody else on
         CPUs. A machine group shares host memory with its server, wherever its devices are."""
-        spec = self.member.attempt.run.run_spec
-        if spec.device != gpus.CUDA or (spec.shards > 1 and self.member.role != Role.TRAINER):
+        spec, role = self.member.attempt.run.run_spec, self.member.role
+        if spec.device != gpus.CUDA:
             return CPU
-        if self.member.role == Role.TRAINER:
+        if role == Role.TRAINER:
             return _devices_of(members.slots_of(self.member)) if spec.shards > 1 else _device_of(self.member.slot)
-        return self._gpu_of_all() if self.member.role == Role.SERVER else CPU
+        return self._gpu_of_all() if role == Role.SERVER and spec.shards == 1 else CPU
 
     def _gpu_of_all(self) -> Device:
         slots = [m.slot for m in members.trainers_of(self.member.attempt)]

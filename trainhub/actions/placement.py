@@ -98,8 +98,7 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
     """Reserve the slots and write the gang, all or nothing. Empty: the run or a slot went to somebody else."""
     with transaction.atomic():
         run = runs.lock(Run(pk=run_id))
-        wanted = offered().filter(pk__in=[f.id for f in chosen], member=None)
-        taken = {slot.pk: slot for slot in slots.lock(wanted.select_related("node"))}
+        taken = _lock(chosen)
         if run.state != RunState.QUEUED or len(taken) != len(chosen):
             return []
         now = timezone.now()
@@ -111,14 +110,14 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         any_may_serve = demand.pooled and demand.shards == 1
         gang = [
             slots.reserve(
-                [taken[free.id] for free in theirs],
+                theirs,
                 attempt,
                 rank=rank,
                 worker=rank - 1 if rank else None,
-                may_serve=(any_may_serve or rank == 0) and _may_serve(taken[theirs[0].id]),
+                may_serve=(any_may_serve or rank == 0) and _may_serve(theirs[0]),
                 now=now,
             )
-            for rank, theirs in enumerate(_by_rank(chosen, demand))
+            for rank, theirs in enumerate(_by_rank(taken, demand))
         ]
         runs.move(run, RunState.STARTING)
         slots_got = f"{len(chosen)} slot{'s' if len(chosen) > 1 else ''}"
@@ -128,7 +127,14 @@ def admit(run_id: int, chosen: Sequence[Free]) -> list[Member]:
         return gang
 
 
-def _by_rank(chosen: Sequence[Free], demand: Demand) -> list[Sequence[Free]]:
+def _lock(free: Sequence[Free]) -> list[Slot]:
+    """Those of these slots that are still free, in their order, locked in the caller's transaction."""
+    still = offered().filter(pk__in=[f.id for f in free], member=None).select_related("node")
+    found = {slot.pk: slot for slot in slots.lock(still)}
+    return [found[f.id] for f in free if f.id in found]
+
+
+def _by_rank(chosen: Sequence[Slot], demand: Demand) -> list[Sequence[Slot]]:
     """The server's slot, then those of each trainer."""
     each = demand.shards
     return [chosen[:1], *(chosen[start : start + each] for start in range(1, len(chosen), each))]
@@ -215,18 +221,11 @@ def replace(run: Run, worker: int, free: Sequence[Free]) -> Member | None:
     """Give trainer `worker`'s place to a new member, on slots of one node. None: the run or a slot went elsewhere."""
     with transaction.atomic():
         run = runs.lock(run)
-        taken = {s.pk: s for s in slots.lock(offered().filter(pk__in=[f.id for f in free], member=None))}
+        taken = _lock(free)
         if len(taken) != len(free) or run.state not in REPLACING or run.wish:
             return None
         attempt = Attempt.objects.get(run=run, number=run.attempt)
-        member = slots.reserve(
-            [taken[f.id] for f in free],
-            attempt,
-            rank=worker + 1,
-            worker=worker,
-            may_serve=False,
-            now=timezone.now(),
-        )
+        member = slots.reserve(taken, attempt, rank=worker + 1, worker=worker, may_serve=False, now=timezone.now())
         events.record(run, "replaced", f"{member.place} takes the place of trainer {worker}", member=member)
         announce.wake_node(free[0].node)
         return member

@@ -50,8 +50,9 @@ def reserve(
 
 def free(member: Member) -> None:
     """Give the member's slots back, unless they belong to somebody else by now."""
-    held = lock(Slot.objects.filter(member=member))
-    Slot.objects.filter(pk__in=[slot.pk for slot in held], member=member).update(member=None)
+    held = Slot.objects.filter(member=member)
+    lock(held)
+    held.update(member=None)
 
 
 def release_unanswered(run: Run) -> None:
