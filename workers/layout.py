@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -142,10 +142,14 @@ class Layout:
 
     def bind(self, model: nn.Module, weights: Tensor, buffers: Tensor) -> None:
         """Make the model's parameters and batch-norm buffers views of the two vectors, whose values they take."""
+        self.bind_parameters(model, lambda segment: segment.of(weights))
+        self.bind_statistics(model, buffers)
+
+    def bind_parameters(self, model: nn.Module, place: Callable[[Segment], Tensor]) -> None:
+        """Make each of the model's parameters a view of its `place`."""
         parameters = dict(model.named_parameters())
         for segment in self.segments:
-            parameters[segment.name].data = segment.of(weights)
-        self.bind_statistics(model, buffers)
+            parameters[segment.name].data = place(segment)
 
     def bind_statistics(self, model: nn.Module, buffers: Tensor) -> None:
         """Make the model's batch-norm buffers views of that vector."""

@@ -68,16 +68,17 @@ def plan(spec: RunSpec, *, shards: int | None = None, measured: bool = True, dat
     check_output(problem, model, head, problem.dataset("train"))
     below = sum(p.numel() for n, p in model.named_parameters() if n not in head.parameters)
     work = Work(devices, spec.batch_size, head.features, head.classes, below, head.bias)
-    return told(work, spec, problem if measured and spec.device == "cpu" else None, measured=measured)
+    return told(work, spec, problem if measured else None)
 
 
-def told(work: Work, spec: RunSpec, problem: Any, *, measured: bool = True) -> Plan:
-    """The plan of this work; with a problem, its steps are measured on CPUs. `measured`: whether that was asked for."""
-    times = {kind: _measured(spec, problem, kind, work.devices) for kind in ("hybrid", "single")}
+def told(work: Work, spec: RunSpec, problem: Any) -> Plan:
+    """The plan of this work; with a problem, its steps are measured, if it computes on CPUs."""
+    tried = problem if spec.device == "cpu" else None
+    times = {kind: _measured(spec, tried, kind, work.devices) for kind in ("hybrid", "single")}
     hybrid = Side(work.hybrid_bytes, work.below_bytes, work.hybrid_memory_bytes, *times["hybrid"])
     whole = Side(work.data_parallel_bytes, work.below_bytes, work.data_parallel_memory_bytes, *times["single"])
     recommended, reason = recommendation(work, hybrid.step_seconds, whole.step_seconds)
-    if measured and problem is None:
+    if tried is not problem:
         reason += "; no step was measured, since that is done on CPUs and this spec computes on GPUs"
     sizes = (work.devices, work.images, work.features, work.classes, work.below)
     return Plan(*sizes, hybrid, whole, work.inequality, recommended, reason)

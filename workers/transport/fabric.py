@@ -21,8 +21,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroupGloo, Work
+from torch.distributed import Work
 
+from workers.transport import process_groups
 from workers.transport.store import Channel, SessionStore, StoreError
 
 SERVER, TRAINER = 0, 1
@@ -182,8 +183,8 @@ def _group(store: SessionStore, rank: int, address: str, device: torch.device, t
     store.set(f"device/{rank}", _identity(device))
     mine, theirs = (store.get(f"device/{r}").decode() for r in (rank, 1 - rank))
     if "cpu" not in (mine, theirs) and mine != theirs:
-        return _nccl(store, rank, device, timeout), "nccl"
-    return _gloo(store, rank, address, timeout), "gloo"
+        return process_groups.nccl(store, rank, 2, device=device, timeout=timeout), "nccl"
+    return process_groups.gloo(store, rank, 2, address=address, timeout=timeout, threads=1), "gloo"
 
 
 def _identity(device: torch.device) -> str:
@@ -191,23 +192,3 @@ def _identity(device: torch.device) -> str:
     if device.type != "cuda" or not torch.distributed.is_nccl_available():
         return "cpu"
     return str(torch.cuda.get_device_properties(device).uuid)
-
-
-def _gloo(store: SessionStore, rank: int, address: str, timeout: timedelta) -> ProcessGroupGloo:
-    options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-    # One device for each group: its port and its thread end with it.
-    options._devices = [ProcessGroupGloo.create_device(hostname=address, lazy_init=False)]
-    options._timeout = timeout
-    options._threads = 1
-    return ProcessGroupGloo(store, rank, 2, options)
-
-
-def _nccl(store: SessionStore, rank: int, device: torch.device, timeout: timedelta) -> Any:
-    from torch.distributed import ProcessGroupNCCL
-
-    torch.cuda.set_device(device)
-    options = ProcessGroupNCCL.Options()
-    options._timeout = timeout
-    group = ProcessGroupNCCL(store, rank, 2, options)
-    group.eager_connect_single_device(device)
-    return group

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,15 +18,22 @@ from workers.devices import HOST, Device
 from workers.transport.base import Answer, Report, TrainerSession
 
 
+def pin_for(owner: object, hosts: Iterable[Tensor], device: Device) -> None:
+    """Pin host memory for as long as `owner` is there, which has to have the tensors.
+
+    A slot may be unmapped when nobody has it any more, but not while the device counts on its pages.
+    """
+    for host in hosts:
+        weakref.finalize(owner, device.pin(host)).atexit = False
+
+
 class Mirror:
     """`vectors` are on the device, in the order of those in host memory, and start out as zeros."""
 
     def __init__(self, hosts: Sequence[Tensor], device: Device) -> None:
         self._hosts = tuple(hosts)
         self.vectors = tuple(torch.zeros_like(host, device=device.where) for host in hosts)
-        for host in self._hosts:
-            # A slot may be unmapped when nobody has it any more, but not while the device counts on its pages.
-            weakref.finalize(self, device.pin(host)).atexit = False
+        pin_for(self, self._hosts, device)
         self._lane = device.lane()
 
     def bring(self) -> None:

@@ -138,10 +138,7 @@ class Companions:
         """
 
         def look() -> None:
-            poll = select.poll()
-            for fd in (self._over, *(c.line.socket.fileno() for c in self._found)):
-                poll.register(fd, 0)  # nothing but its end
-            if self._over not in [fd for fd, _ in poll.poll()]:
+            if self._over not in _hung_up(self._over, *(c.line.socket.fileno() for c in self._found)):
                 on_death()
 
         self._watch = threading.Thread(target=look, name="watch over the group", daemon=True)
@@ -176,6 +173,14 @@ class Companions:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(companion.pid, signal.SIGKILL)
                 time.sleep(0.005)
+
+
+def _hung_up(*fds: int) -> list[int]:
+    """Wait until the other end of one of these is closed; returns those. Words that come are for others to hear."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, 0)
+    return [fd for fd, _ in poll.poll()]
 
 
 def _ended(pid: int) -> bool:
@@ -230,9 +235,7 @@ def _tell(line: Line, cause: Cause, detail: str) -> None:
 
 def _leave_with(line: Line) -> None:
     """Leave when the leader hangs up, also out of an exchange that waits for its part and would for minutes."""
-    poll = select.poll()
-    poll.register(line.socket, 0)  # nothing but its end
-    poll.poll()
+    _hung_up(line.socket.fileno())
     time.sleep(LEAVING_SECONDS)  # who is not in one leaves by itself
     os._exit(0)
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from workers.assignment import Cause
 from workers.devices import HOST, Device
 from workers.failures import Failure
+from workers.transport import process_groups
 
 SILENCE = dt.timedelta(seconds=120)
 """After which a device counts as lost. One that dies is seen within milliseconds; this is for one that is stopped."""
@@ -94,32 +95,15 @@ def meet(meeting: Path, *, rank: int, size: int, device: Device = HOST, gpus: Se
     store.set_timeout(SILENCE)
     with lost():
         if apart(gpus) and dist.is_nccl_available():
-            group = _nccl(store, rank, size, device.where)
-            return End(group, "nccl", rank, size, device.where, device.where)
-        return End(_gloo(store, rank, size), "gloo", rank, size, device.where, HOST.where)
+            nccl = process_groups.nccl(store, rank, size, device=device.where, timeout=SILENCE)
+            return End(nccl, "nccl", rank, size, device.where, device.where)
+        gloo = process_groups.gloo(store, rank, size, address=LOOPBACK, timeout=SILENCE, threads=THREADS)
+        return End(gloo, "gloo", rank, size, device.where, HOST.where)
 
 
 def apart(gpus: Sequence[str]) -> bool:
     """Whether each device is a GPU that no other one computes on."""
     return bool(gpus) and len(set(gpus)) == len(gpus)
-
-
-def _gloo(store: Any, rank: int, size: int) -> dist.ProcessGroupGloo:
-    options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-    options._devices = [dist.ProcessGroupGloo.create_device(hostname=LOOPBACK)]
-    options._timeout = SILENCE
-    options._threads = THREADS
-    return dist.ProcessGroupGloo(store, rank, size, options)
-
-
-def _nccl(store: Any, rank: int, size: int, where: torch.device) -> Any:
-    from torch.distributed import ProcessGroupNCCL
-
-    options = ProcessGroupNCCL.Options()
-    options._timeout = SILENCE
-    group = ProcessGroupNCCL(store, rank, size, options)
-    group.eager_connect_single_device(where)
-    return group
 
 
 @contextmanager

@@ -6,7 +6,6 @@ ranges of the group's, which are copied into it when new weights are there.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from workers.layout import Layout, Segment, aligned
 from workers.methods.hybrid.base import Slices
 from workers.spec_errors import SpecError
 from workers.trainer.group.heads import Head
+from workers.transport.mirror import pin_for
 
 ALIGNED_FLOATS = 64
 """Ranges start on multiples of 256 bytes of a GPU's memory, as its libraries like them."""
@@ -63,9 +63,7 @@ class Holding:
         self._weights = torch.zeros(size, device=device.where)
         self.buffers = torch.zeros_like(shared.buffers, device=device.where)
         self.served = torch.zeros_like(shared.served, device=device.where)
-        for host in shared:
-            # For as long as this is there: see `workers.transport.mirror`.
-            weakref.finalize(self, device.pin(host)).atexit = False
+        pin_for(self, shared, device)
 
     @property
     def size_bytes(self) -> int:
@@ -102,9 +100,7 @@ class Holding:
     def bind(self, model: nn.Module, *, serves: bool) -> None:
         """Make the parameters of a model whose last layer is cut, and its batch norm's buffers, views of what the
         device has."""
-        parameters = dict(model.named_parameters())
-        for segment in self.layout.segments:
-            parameters[segment.name].data = self.weights(segment)
+        self.layout.bind_parameters(model, self.weights)
         self.layout.bind_statistics(model, self.served if serves else self.buffers)
 
     def bring(self) -> None:
